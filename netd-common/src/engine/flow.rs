@@ -1,0 +1,197 @@
+//! The life of a flow in the connection table: found, refreshed, created, forgotten.
+//!
+//! Invariants: the reply half is inserted first and with NOEXIST, so no two live flows share a reply
+//! tuple; whoever fails after that takes it back. Removal goes the other way round, original half
+//! first, so that a reply half without original is always a leftover that anyone may reuse.
+
+use core::ops::ControlFlow;
+
+use crate::{
+    address::{Address, Port},
+    config::ConfigFlags,
+    conntrack::{CtEntry, CtFlags, CtKey, FlowState, Scratch, Translation},
+    engine::source_port::{self, SourcePorts},
+    packet::Packet,
+    parse::Transport,
+    reason::Reason,
+    tables::{FamilyTables, Flow, InsertError},
+};
+
+/// How long a half may stand alone: far longer than any CPU takes between its two insertions.
+const LONE_HALF_SECS: u32 = 5;
+
+/// Finds the live flow of a packet and records that the packet was seen.
+///
+/// A flow that is over is forgotten here, whatever the daemon has got round to: its owner has gone, its
+/// time has run out, or the packet opens a new connection on a closing one.
+#[inline(always)]
+pub(super) fn find<A, P, T>(
+    packet: &P,
+    tables: &T,
+    key: &CtKey<A>,
+    transport: &Transport,
+) -> Option<Translation<A>>
+where
+    A: Address,
+    P: Packet,
+    T: FamilyTables<A>,
+{
+    let flow = tables.flow(key)?;
+    let entry = flow.entry();
+    let now = tables.now_secs();
+    if entry.last_seen_secs != now || transport.is_syn() {
+        let reopens = transport.is_syn() && !entry.is_reply();
+        if is_over(tables, key, flow, now, reopens) {
+            forget(tables, key, entry);
+            return None;
+        }
+        flow.set_last_seen(now);
+    } else if entry.generation != tables.generation(entry.slot) {
+        forget(tables, key, entry);
+        return None;
+    }
+    let seen = entry.seen | transport.seen;
+    if seen != entry.seen {
+        flow.set_seen(seen);
+    }
+    if tables.is_configured(ConfigFlags::FLOW_ACCOUNTING) {
+        flow.count(packet.len_bytes() - packet.network_offset());
+    }
+    Some(entry.translation())
+}
+
+/// Whether a live flow has the key, without a trace of the question.
+#[inline(always)]
+pub(super) fn exists<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>) -> bool {
+    match tables.flow(key) {
+        Some(flow) => {
+            let entry = flow.entry();
+            entry.generation == tables.generation(entry.slot)
+        }
+        None => false,
+    }
+}
+
+/// Whether a flow has ended. With `reopens`, a closing one counts as ended.
+///
+/// Not inlined: it is needed once a second for a flow, and the programs stay small without copies.
+#[inline(never)]
+pub(super) fn is_over<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    key: &CtKey<A>,
+    flow: T::Flow,
+    now: u32,
+    reopens: bool,
+) -> bool {
+    let entry = flow.entry();
+    if entry.generation != tables.generation(entry.slot) {
+        return true;
+    }
+    let Some(peer) = tables.flow(&entry.peer_key(key)) else {
+        return now.saturating_sub(entry.created_secs) > LONE_HALF_SECS;
+    };
+    let peer = peer.entry();
+    let (original, reply) =
+        if entry.is_reply() { (peer.seen, entry.seen) } else { (entry.seen, peer.seen) };
+    let state = FlowState::of(key.proto, original, reply);
+    if reopens && state.is_closing() {
+        return true;
+    }
+    let last_seen = entry.last_seen_secs.max(peer.last_seen_secs);
+    now.saturating_sub(last_seen) >= tables.timeout_secs(state.timeout(key.proto))
+}
+
+/// Removes a flow, original half first.
+#[inline(always)]
+pub(super) fn forget<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    key: &CtKey<A>,
+    entry: &CtEntry<A>,
+) {
+    let peer = entry.peer_key(key);
+    let (original, reply) = if entry.is_reply() { (&peer, key) } else { (key, &peer) };
+    tables.remove_flow(original);
+    tables.remove_flow(reply);
+}
+
+/// Inserts both halves of the flow that lies in `scratch`, or finds it already there.
+///
+/// # Errors
+/// `SourcePortsExhausted` or `ConntrackFull`; nothing is left behind then.
+#[inline(always)]
+pub fn insert_pair<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    scratch: &mut Scratch<A>,
+) -> Result<(), Reason> {
+    let now = tables.now_secs();
+    scratch.write_reply(now, tables.generation(scratch.new.slot));
+    let new_sport = reserve_reply(tables, scratch, now)?;
+    scratch.turn_into_original(new_sport);
+    let result = tables.insert_flow(&scratch.new.key, &scratch.entry);
+    if result.is_err() {
+        tables.remove_flow(&scratch.reply_key);
+    }
+    match result {
+        Ok(()) => {
+            tables.count_flow(scratch.new.slot);
+            Ok(())
+        }
+        Err(InsertError::Exists) => Ok(()),
+        Err(InsertError::Full) => Err(Reason::ConntrackFull),
+    }
+}
+
+/// Inserts the reply half under the first source port that nobody owns.
+#[inline(always)]
+fn reserve_reply<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    scratch: &mut Scratch<A>,
+    now: u32,
+) -> Result<Port, Reason> {
+    let ports = SourcePorts::new(tables, &scratch.new.key);
+    let mut outcome = Err(Reason::SourcePortsExhausted);
+    tables.repeat(source_port::ATTEMPTS, |attempt| {
+        let new_sport = ports.candidate(attempt);
+        scratch.write_reply_key(new_sport);
+        if scratch.new.flags & CtFlags::SNAT != 0
+            && source_port::is_taken_by_host(tables, &scratch.reply_key)
+        {
+            return ControlFlow::Continue(());
+        }
+        match insert_or_replace(tables, scratch, now) {
+            Ok(()) => outcome = Ok(new_sport),
+            Err(InsertError::Full) => outcome = Err(Reason::ConntrackFull),
+            Err(InsertError::Exists) => return ControlFlow::Continue(()),
+        }
+        ControlFlow::Break(())
+    });
+    outcome
+}
+
+/// Inserts the reply half, in place of one that is over if need be.
+#[inline(always)]
+fn insert_or_replace<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    scratch: &Scratch<A>,
+    now: u32,
+) -> Result<(), InsertError> {
+    match tables.insert_flow(&scratch.reply_key, &scratch.entry) {
+        Err(InsertError::Exists) if forget_dead(tables, &scratch.reply_key, now) => {
+            tables.insert_flow(&scratch.reply_key, &scratch.entry)
+        }
+        result => result,
+    }
+}
+
+/// Removes the flow that holds a reply key if it is over; says whether the key is free.
+#[inline(never)]
+fn forget_dead<A: Address, T: FamilyTables<A>>(tables: &T, reply_key: &CtKey<A>, now: u32) -> bool {
+    let Some(flow) = tables.flow(reply_key) else {
+        return true;
+    };
+    if !is_over(tables, reply_key, flow, now, false) {
+        return false;
+    }
+    forget(tables, reply_key, flow.entry());
+    true
+}

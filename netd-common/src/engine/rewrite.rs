@@ -1,0 +1,83 @@
+//! Commits a translation to the packet. Called last; cannot fail half way.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    address::{Address, Port},
+    checksum::Delta,
+    conntrack::Translation,
+    packet::Packet,
+    parse::{Fields, Ip, Transport},
+    reason::Reason,
+};
+
+/// Bytes of the longest transport header part that is rewritten: TCP's checksum ends at 18.
+const REWRITTEN_LEN: u32 = 20;
+
+/// Rewrites addresses, ports and checksums as the entry says.
+///
+/// # Errors
+/// `NoMemory` if the packet can't be made writable; it is untouched then.
+#[inline(always)]
+pub(super) fn translate<A: Address, P: Packet>(
+    packet: &mut P,
+    ip: &Ip<A>,
+    transport: &Transport,
+    to: &Translation<A>,
+) -> Result<(), Reason> {
+    let writable = (transport.offset + REWRITTEN_LEN).min(packet.len_bytes());
+    if !packet.make_writable(writable) {
+        return Err(Reason::NoMemory);
+    }
+    let ports = store_ports(packet, transport, to);
+    A::store_addresses(packet, ip, to.src, to.dst);
+    let addresses = Delta::of_address(ip.src, to.src).and(Delta::of_address(ip.dst, to.dst));
+    if let Some(offset) = transport.fields.checksum_offset() {
+        let (for_addresses, for_ports) = transport.fields.checksum_kinds::<A>();
+        let offset = transport.offset + offset;
+        if let Some(kind) = for_addresses {
+            packet.update_checksum(offset, addresses, kind);
+        }
+        if let Some(ports) = ports {
+            packet.update_checksum(offset, ports, for_ports);
+        }
+    }
+    Ok(())
+}
+
+/// The ports of a TCP or UDP header, which lie side by side.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Ports {
+    sport: Port,
+    dport: Port,
+}
+
+/// Writes the ports or the echo identifier; `None` if they stay as they are.
+#[inline(always)]
+fn store_ports<A: Address, P: Packet>(
+    packet: &mut P,
+    transport: &Transport,
+    to: &Translation<A>,
+) -> Option<Delta> {
+    let sport = Delta::of_port(transport.sport, to.sport);
+    let dport = Delta::of_port(transport.dport, to.dport);
+    if transport.sport == to.sport && transport.dport == to.dport {
+        return None;
+    }
+    match transport.fields {
+        Fields::Tcp | Fields::Udp | Fields::UdpWithoutChecksum => {
+            let ports = Ports { sport: to.sport, dport: to.dport };
+            packet.store(transport.offset, &ports);
+            Some(sport.and(dport))
+        }
+        Fields::EchoRequest => {
+            packet.store(transport.offset + 4, &to.sport);
+            Some(sport)
+        }
+        Fields::EchoReply => {
+            packet.store(transport.offset + 4, &to.dport);
+            Some(dport)
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What a container is about to receive: whether it may, by where it comes from.
+//!
+//! The sender is known by the device that the packet came in on, not by its source address. So what
+//! crosses ports of one bridge is judged here too, whatever MAC addresses it carries.
+
+use crate::{
+    address::{Address, V4, V6},
+    conntrack::Scope,
+    engine::{Steps, by_family, flow},
+    network::{BridgePort, NetworkFlags},
+    packet::Packet,
+    parse::{self, Ip, NoTransport},
+    reason::Reason,
+    tables::FamilyTables,
+};
+
+/// Runs the hook.
+#[inline(always)]
+pub fn to_endpoint<P, T>(packet: &mut P, tables: &T) -> Reason
+where
+    P: Packet,
+    T: FamilyTables<V4> + FamilyTables<V6>,
+{
+    by_family::<ToEndpoint, P, T>(packet, tables)
+}
+
+struct ToEndpoint;
+
+impl<P: Packet, T> Steps<P, T> for ToEndpoint {
+    #[inline(always)]
+    fn run<A: Address>(packet: &mut P, tables: &T) -> Result<Option<Reason>, Reason>
+    where
+        T: FamilyTables<A>,
+    {
+        let port = tables.bridge_port(packet.ifindex()).ok_or(Reason::UnknownPort)?;
+        let ip = parse::ip::<A, P>(packet)?;
+        let reason = match packet.ingress_ifindex() {
+            0 => Reason::HostToContainer,
+            ingress => match tables.bridge_port(ingress) {
+                Some(sender) => from_neighbour(packet, tables, &ip, &sender, &port)?,
+                None => from_beyond(packet, tables, &ip, &port)?,
+            },
+        };
+        tables.count_received(port.slot, packet.len_bytes());
+        Ok(Some(reason))
+    }
+}
+
+/// From a port of this bridge, switched and not routed.
+#[inline(always)]
+fn from_neighbour<A, P, T>(
+    packet: &P,
+    tables: &T,
+    ip: &Ip<A>,
+    sender: &BridgePort,
+    port: &BridgePort,
+) -> Result<Reason, Reason>
+where
+    A: Address,
+    P: Packet,
+    T: FamilyTables<A>,
+{
+    if sender.network != port.network {
+        return Err(Reason::NetworksApart);
+    }
+    let network = tables.network(port.network).ok_or(Reason::UnknownPort)?;
+    if network.has(NetworkFlags::ICC) {
+        return Ok(Reason::SameNetwork);
+    }
+    // Like ARP, which is not IP, discovery is what reaching the gateway may need.
+    match parse::transport(packet, ip) {
+        Err(NoTransport::Discovery) => Ok(Reason::LinkLocal),
+        Ok(_)
+        | Err(
+            NoTransport::Fragment
+            | NoTransport::IcmpError
+            | NoTransport::Unsupported
+            | NoTransport::Malformed,
+        ) => Err(Reason::IccOff),
+    }
+}
+
+/// Routed here, from an uplink or from another network.
+#[inline(always)]
+fn from_beyond<A, P, T>(
+    packet: &P,
+    tables: &T,
+    ip: &Ip<A>,
+    port: &BridgePort,
+) -> Result<Reason, Reason>
+where
+    A: Address,
+    P: Packet,
+    T: FamilyTables<A>,
+{
+    let network = tables.network(port.network).ok_or(Reason::UnknownPort)?;
+    if network.has(NetworkFlags::INTERNAL) {
+        return Err(Reason::InternalNetwork);
+    }
+    if let Ok(transport) = parse::transport(packet, ip)
+        && flow::exists(tables, &transport.reverse_key(ip, Scope::Endpoint))
+    {
+        return Ok(Reason::FlowToContainer);
+    }
+    match tables.network_of(ip.src) {
+        Some(other) if tables.may_enter(other, port.network) => Ok(Reason::NetworksAllowed),
+        Some(_) => Err(Reason::NetworksApart),
+        None => Err(Reason::Unsolicited),
+    }
+}

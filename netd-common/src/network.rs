@@ -1,0 +1,139 @@
+//! Networks, the bridge ports and endpoints on them, and who may talk to whom.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    address::{Address, V4, V6},
+    pod::map_type,
+};
+
+/// What the programs know of a network, by its number. Layout: 80 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The IPv4 side.
+    pub v4: NetworkFamily<V4>,
+    /// The IPv6 side.
+    pub v6: NetworkFamily<V6>,
+    /// The bridge device.
+    pub bridge_ifindex: u32,
+    /// Bits of [`NetworkFlags`].
+    pub flags: u32,
+    /// Always zero.
+    pub reserved: u32,
+}
+
+/// One family of a network. Layout: 16 bytes for IPv4, 52 for IPv6.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkFamily<A> {
+    /// The subnet's address.
+    pub subnet: A,
+    /// The subnet's mask.
+    pub mask: A,
+    /// The fixed source address of what leaves, or unspecified to masquerade.
+    pub snat_source: A,
+    /// Non-zero where the network has a subnet of this family.
+    pub present: u32,
+}
+
+/// Bits of [`Network::flags`].
+pub struct NetworkFlags;
+
+impl NetworkFlags {
+    /// The number is in use.
+    pub const PRESENT: u32 = 1;
+    /// Nothing leaves or enters but the host's own traffic.
+    pub const INTERNAL: u32 = 1 << 1;
+    /// Containers of the network may talk to each other.
+    pub const ICC: u32 = 1 << 2;
+    /// What leaves gets the uplink's address.
+    pub const MASQUERADE: u32 = 1 << 3;
+}
+
+/// A bridge port, by the interface index of the host's end of a veth pair. Layout: 16 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct BridgePort {
+    /// The endpoint's slot.
+    pub slot: u32,
+    /// The network's number.
+    pub network: u16,
+    /// The container's MAC address.
+    pub mac: [u8; 6],
+    /// Always zero.
+    pub reserved: u32,
+}
+
+/// An endpoint, by its address. Layout: 20 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Endpoint {
+    /// The host's end of the veth pair.
+    pub ifindex: u32,
+    /// The endpoint's slot.
+    pub slot: u32,
+    /// The network's number.
+    pub network: u16,
+    /// The container's MAC address.
+    pub mac: [u8; 6],
+    /// Always zero.
+    pub reserved: u32,
+}
+
+/// A member of an isolation set: packets of `from` may enter `to`. Layout: 4 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct IsolationKey {
+    /// The sender's network.
+    pub from: u16,
+    /// The receiver's network.
+    pub to: u16,
+}
+
+/// Which source a masqueraded packet gets: longest prefix match on the uplink and the destination, as
+/// the kernel picks it by next hop. Layout: 8 bytes for IPv4, 20 for IPv6.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MasqueradeKey<A> {
+    /// The uplink, always matched in full.
+    pub ifindex: u32,
+    /// The destination.
+    pub dst: A,
+}
+
+map_type! {
+    NetworkFamily<V4> = 16;
+    NetworkFamily<V6> = 52;
+    Network = 80;
+    MasqueradeKey<V4> = 8;
+    MasqueradeKey<V6> = 20;
+}
+
+#[cfg(feature = "user")]
+mod user {
+    use super::{BridgePort, Endpoint, IsolationKey};
+
+    // SAFETY: each is `bytemuck::Pod`, which asks for more than `aya::Pod` does.
+    unsafe impl aya::Pod for BridgePort {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Endpoint {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for IsolationKey {}
+}
+
+impl<A: Address> NetworkFamily<A> {
+    /// Whether the address lies in the network's subnet.
+    #[inline(always)]
+    pub fn contains(&self, addr: A) -> bool {
+        self.present != 0 && addr.same_prefix(self.subnet, self.mask)
+    }
+}
+
+impl Network {
+    /// Whether all bits of `flags` are set.
+    #[inline(always)]
+    pub fn has(&self, flags: u32) -> bool {
+        self.flags & flags == flags
+    }
+}

@@ -1,0 +1,53 @@
+//! What the engine asks of a packet. The kernel's socket buffer and the tests' byte vector answer.
+
+use bytemuck::Pod;
+
+use crate::checksum::Delta;
+
+/// A packet on its way through one hook.
+///
+/// Loads may fail at any offset; stores may not, once [`Packet::make_writable`] has succeeded. So the
+/// engine decides first and writes last, and no packet is left half translated.
+pub trait Packet {
+    /// The frame's length, link-layer header included. Units: bytes.
+    fn len_bytes(&self) -> u32;
+    /// The ethertype, after any tag that the device has taken off.
+    fn ethertype(&self) -> u16;
+    /// Whether the device has taken off a VLAN tag that is still to be acted on.
+    fn has_vlan_tag(&self) -> bool;
+    /// Whether the frame was sent to this host's own link-layer address.
+    fn is_to_this_host(&self) -> bool;
+    /// The device whose hook this is.
+    fn ifindex(&self) -> u32;
+    /// The device that the packet came in on last; 0 where the host made it.
+    fn ingress_ifindex(&self) -> u32;
+    /// Where the IP header begins.
+    fn network_offset(&self) -> u32;
+
+    /// Reads a header at `offset`; `None` where the packet is too short.
+    fn load<T: Pod>(&self, offset: u32) -> Option<T>;
+
+    /// Makes the first `len` bytes writable. `false` where the kernel has no memory for a copy.
+    fn make_writable(&mut self, len: u32) -> bool;
+    /// Writes at `offset`.
+    fn store<T: Pod>(&mut self, offset: u32, value: &T);
+    /// Writes addresses that no header checksum covers (IPv6) at `offset`, keeping a checksum that
+    /// the device has computed over the whole packet right.
+    fn store_unsummed<T: Pod>(&mut self, offset: u32, value: &T);
+    /// Applies `delta` to the transport checksum at `offset`.
+    fn update_checksum(&mut self, offset: u32, delta: Delta, kind: ChecksumKind);
+}
+
+/// What a checksum delta stands for; the kernel keeps only the pseudo-header's part in a checksum that
+/// a device is still to complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChecksumKind {
+    /// A change of the pseudo-header: an address.
+    PseudoHeader,
+    /// A change of the transport header: a port.
+    Header,
+    /// As `PseudoHeader`, and a result of zero is sent as all ones (UDP, RFC 768).
+    UdpPseudoHeader,
+    /// As `Header`, and a result of zero is sent as all ones.
+    UdpHeader,
+}

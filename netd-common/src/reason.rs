@@ -1,0 +1,154 @@
+//! Why netd let a packet pass or dropped it: one enum, one verdict each, one counter each.
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on through the kernel, translated or untouched as the reason says.
+    Pass,
+    /// It ends here.
+    Drop,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $verdict:ident;)+) => {
+        /// Why a packet passed or was dropped. The number is the index of its counter.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the counters.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The verdict that belongs to the reason.
+            #[inline(always)]
+            pub const fn verdict(self) -> Verdict {
+                match self {
+                    $(Self::$name => Verdict::$verdict,)+
+                }
+            }
+
+            /// The reason whose number is `code`.
+            pub const fn from_code(code: u32) -> Option<Self> {
+                match code {
+                    $(code if code == Self::$name as u32 => Some(Self::$name),)+
+                    _ => None,
+                }
+            }
+
+            /// The reason as `netd stats` shows it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)+
+                }
+            }
+
+            /// The reason in a sentence.
+            pub const fn explanation(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc),+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Not IPv4 or IPv6, ARP for one: never touched.
+    NotIp = "not_ip", Pass;
+    /// A VLAN tag: the VLAN's own device sees the packet without it.
+    Vlan = "vlan", Pass;
+    /// Multicast or broadcast.
+    Multicast = "multicast", Pass;
+    /// Not addressed to this host's MAC address.
+    OtherHost = "other_host", Pass;
+    /// A link-local address, neighbour discovery for one.
+    LinkLocal = "link_local", Pass;
+    /// The host's own packet, leaving.
+    HostTraffic = "host_traffic", Pass;
+    /// From the host to a container.
+    HostToContainer = "host_to_container", Pass;
+    /// From a container to the host.
+    ContainerToHost = "container_to_host", Pass;
+    /// Between containers of one network.
+    SameNetwork = "same_network", Pass;
+    /// Between networks that are allowed to talk.
+    NetworksAllowed = "networks_allowed", Pass;
+    /// From a container to the outside, to be translated on the uplink.
+    ContainerToOutside = "container_to_outside", Pass;
+    /// To a container, part of a flow that is known.
+    FlowToContainer = "flow_to_container", Pass;
+    /// Neither published nor of a flow that netd made.
+    NotOurs = "not_ours", Pass;
+    /// A fragment for the host.
+    FragmentToHost = "fragment_to_host", Pass;
+    /// An ICMP error for the host.
+    IcmpErrorToHost = "icmp_error_to_host", Pass;
+    /// To a published port: destination translated.
+    Published = "published", Pass;
+    /// The reply of a published port: source translated back.
+    PublishedReply = "published_reply", Pass;
+    /// From a container to the outside: source translated.
+    Masqueraded = "masqueraded", Pass;
+    /// The reply to a masqueraded packet: destination translated back.
+    MasqueradeReply = "masquerade_reply", Pass;
+    /// Of a flow that is tracked but not translated.
+    Untranslated = "untranslated", Pass;
+    /// A broken header: too short, a wrong length, an impossible field.
+    Malformed = "malformed", Drop;
+    /// 127.0.0.0/8 or ::1 on a device other than lo.
+    LoopbackAddress = "loopback_address", Drop;
+    /// From outside straight to a container's address.
+    DirectRouting = "direct_routing", Drop;
+    /// From outside with a container's source address.
+    SpoofedSource = "spoofed_source", Drop;
+    /// From a container with a source outside its network's subnet.
+    SourceNotInSubnet = "source_not_in_subnet", Drop;
+    /// From one network to another.
+    NetworksApart = "networks_apart", Drop;
+    /// Out of or into an internal network.
+    InternalNetwork = "internal_network", Drop;
+    /// Between containers of a network with icc=false.
+    IccOff = "icc_off", Drop;
+    /// To a container, of no flow that is known and from no port that is known.
+    Unsolicited = "unsolicited", Drop;
+    /// On a device that carries netd's program but is not one of its ports.
+    UnknownPort = "unknown_port", Drop;
+    /// The uplink has no address of the family to masquerade with.
+    NoMasqueradeAddress = "no_masquerade_address", Drop;
+    /// No free source port to this destination.
+    SourcePortsExhausted = "source_ports_exhausted", Drop;
+    /// The connection table is full.
+    ConntrackFull = "conntrack_full", Drop;
+    /// Two CPUs created the same flow and the winner's is gone again.
+    ConntrackRace = "conntrack_race", Drop;
+    /// A TCP packet of no flow that cannot begin one.
+    NoFlow = "no_flow", Drop;
+    /// A fragment from or to a container, which cannot be translated.
+    Fragment = "fragment", Drop;
+    /// An ICMP error from a container, which cannot be translated.
+    IcmpError = "icmp_error", Drop;
+    /// From a container to the outside in a protocol that cannot be translated.
+    UnsupportedProtocol = "unsupported_protocol", Drop;
+    /// The kernel had no memory to make the packet writable.
+    NoMemory = "no_memory", Drop;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_name_and_its_place() {
+        let names: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        assert_eq!(names.len(), Reason::ALL.len());
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            assert!(!reason.explanation().is_empty());
+        }
+    }
+}

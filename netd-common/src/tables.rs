@@ -1,0 +1,120 @@
+//! What the engine asks of the tables. The kernel's maps and the tests' hash tables answer.
+
+use core::ops::ControlFlow;
+
+use crate::{
+    address::{Address, Port},
+    config::Timeout,
+    conntrack::{CtEntry, CtKey, NewFlow},
+    network::{BridgePort, Endpoint, Network},
+    published::{PublishedPort, PublishedPortKey},
+    reason::Reason,
+};
+
+/// Tables and facts that do not depend on the address family.
+pub trait Tables {
+    /// The monotonic clock. Units: seconds.
+    fn now_secs(&self) -> u32;
+    /// How long a flow with this timer lives without a packet. Units: seconds.
+    fn timeout_secs(&self, timeout: Timeout) -> u32;
+    /// The key of the source port hash.
+    fn secret(&self) -> [u64; 2];
+    /// Whether a bit of [`crate::config::ConfigFlags`] is set.
+    fn is_configured(&self, flag: u32) -> bool;
+    /// Calls `step` with 0, 1, ... until it breaks or `times` is reached. A loop written out would
+    /// make the verifier walk every path of every turn.
+    fn repeat(&self, times: u32, step: impl FnMut(u32) -> ControlFlow<()>);
+    /// A network by its number.
+    fn network(&self, number: u16) -> Option<&Network>;
+    /// The bridge port behind a device.
+    fn bridge_port(&self, ifindex: u32) -> Option<BridgePort>;
+    /// Whether packets of one network may enter another.
+    fn may_enter(&self, from: u16, to: u16) -> bool;
+    /// The current generation of a slot.
+    fn generation(&self, slot: u32) -> u32;
+    /// Counts a packet that the slot's container receives.
+    fn count_received(&self, slot: u32, bytes: u32);
+    /// Counts a packet that the slot's container sends.
+    fn count_sent(&self, slot: u32, bytes: u32);
+    /// Counts a new flow of the slot.
+    fn count_flow(&self, slot: u32);
+}
+
+/// The tables of one address family.
+pub trait FamilyTables<A: Address>: Tables {
+    /// An element of the connection table, in place.
+    type Flow: Flow<A>;
+
+    /// The entry of a flow.
+    fn flow(&self, key: &CtKey<A>) -> Option<Self::Flow>;
+    /// Adds an entry where there is none.
+    ///
+    /// # Errors
+    /// Whether the key is taken or the table full.
+    fn insert_flow(&self, key: &CtKey<A>, entry: &CtEntry<A>) -> Result<(), InsertError>;
+    /// Removes an entry, if it is there.
+    fn remove_flow(&self, key: &CtKey<A>);
+
+    /// Lends the memory that a new flow is described in; `fill` sets every field.
+    fn describe_flow(&self, fill: impl FnOnce(&mut NewFlow<A>));
+    /// Inserts both halves of the flow that was described: [`crate::engine::insert_pair`] with memory to
+    /// build them in. A step of its own, so that the verifier looks at it once and not at every path that
+    /// leads to it.
+    ///
+    /// # Errors
+    /// As for the engine's function.
+    fn insert_pair(&self) -> Result<(), Reason>;
+
+    /// A single published port.
+    fn published(&self, key: &PublishedPortKey<A>) -> Option<&PublishedPort<A>>;
+    /// The range of published ports that the port lies in.
+    fn published_range(&self, key: &PublishedPortKey<A>) -> Option<&PublishedPort<A>>;
+    /// Whether the host itself has the address.
+    fn is_host_address(&self, addr: A) -> bool;
+    /// The network whose subnet has the address.
+    fn network_of(&self, addr: A) -> Option<u16>;
+    /// The endpoint that has the address.
+    fn endpoint(&self, addr: A) -> Option<Endpoint>;
+    /// The source that masquerading gives to packets for `dst` on an uplink.
+    fn masquerade_source(&self, ifindex: u32, dst: A) -> Option<A>;
+    /// Whether a socket of the host would receive packets of this tuple, seen from outside.
+    fn host_socket_owns(&self, proto: u8, tuple: &SocketTuple<A>) -> bool;
+}
+
+/// Why an entry was not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsertError {
+    /// Another flow has the key.
+    Exists,
+    /// No room, or no memory.
+    Full,
+}
+
+/// An element of the connection table, in place. Only packets of its direction write to it, but from
+/// several CPUs: the fields here may be written twice with nearly the same value, never torn.
+pub trait Flow<A: Address>: Copy {
+    /// The entry in its place, not copied: it would fill a program's stack. `last_seen_secs`, `seen` and
+    /// the counters may change meanwhile, so each is to be read once.
+    fn entry(&self) -> &CtEntry<A>;
+    /// Sets when the direction was seen last. Units: seconds of the monotonic clock.
+    fn set_last_seen(&self, secs: u32);
+    /// Sets what the direction has carried.
+    fn set_seen(&self, seen: u8);
+    /// Counts a packet.
+    fn count(&self, bytes: u32);
+}
+
+/// Addresses and ports of a packet, in the layout of the kernel's `struct bpf_sock_tuple`.
+/// Layout: 12 bytes for IPv4, 36 for IPv6.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SocketTuple<A> {
+    /// Source address.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+    /// Source port.
+    pub sport: Port,
+    /// Destination port.
+    pub dport: Port,
+}

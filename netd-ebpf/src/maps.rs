@@ -1,0 +1,163 @@
+//! Every map, with its writer.
+//!
+//! Sizes here are the defaults; the daemon sets those that the configuration names. All maps are pinned
+//! by the daemon, under a folder named after `netd_common::ABI_VERSION`.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_F_NO_PREALLOC},
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap},
+};
+use netd_common::{
+    address::{Address, V4, V6},
+    config::DatapathConfig,
+    conntrack::{CtEntry, CtKey, Scratch},
+    counters::{Counter, Traffic},
+    engine,
+    network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network},
+    published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
+    reason::Reason,
+};
+
+use crate::tables::KernelTables;
+
+/// One element. Writer: the daemon.
+#[map]
+pub(crate) static CONFIG: Array<DatapathConfig> = Array::with_max_entries(1, 0);
+
+/// Networks by number. Writer: the daemon.
+#[map]
+pub(crate) static NETWORKS: Array<Network> = Array::with_max_entries(4096, 0);
+
+/// Bridge ports by interface index. Writer: the daemon.
+#[map]
+pub(crate) static BRIDGE_PORTS: HashMap<u32, BridgePort> = HashMap::with_max_entries(16_384, 0);
+
+/// Isolation sets: which network may send to which other. Writer: the daemon.
+#[map]
+pub(crate) static ISOLATION_SETS: HashMap<IsolationKey, u32> =
+    HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// Generations by slot; a flow of an older generation is dead. Writer: the daemon.
+#[map]
+pub(crate) static GENERATIONS: Array<u32> = Array::with_max_entries(65_536, 0);
+
+/// Packets and bytes by `Reason`. Writer: the programs.
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<Counter> =
+    PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
+
+/// Traffic by slot. Writer: the daemon adds and removes elements, the programs count in them.
+#[map]
+pub(crate) static TRAFFIC: PerCpuHashMap<u32, Traffic> =
+    PerCpuHashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// The maps of one address family, and what is built once for each.
+pub(crate) trait FamilyMaps: Address + 'static {
+    /// The connection table. Writer: the programs, always in pairs; the daemon's flush removes pairs.
+    fn conntrack() -> &'static HashMap<CtKey<Self>, CtEntry<Self>>;
+    /// Single published ports. Writer: the daemon.
+    fn published_ports() -> &'static HashMap<PublishedPortKey<Self>, PublishedPort<Self>>;
+    /// Ranges of published ports. Writer: the daemon.
+    fn published_ranges() -> &'static LpmTrie<PublishedRangeKey<Self>, PublishedPort<Self>>;
+    /// The host's own addresses. Writer: the daemon.
+    fn host_addresses() -> &'static HashMap<Self, u32>;
+    /// The subnets of networks. Writer: the daemon.
+    fn subnets() -> &'static LpmTrie<Self, u32>;
+    /// Endpoints by address. Writer: the daemon.
+    fn endpoints() -> &'static HashMap<Self, Endpoint>;
+    /// Masquerade sources by uplink and destination. Writer: the daemon.
+    fn masquerade_sources() -> &'static LpmTrie<MasqueradeKey<Self>, Self>;
+    /// Where the programs of one CPU build an entry. Writer: the programs.
+    fn scratch() -> &'static PerCpuArray<Scratch<Self>>;
+    /// Runs the engine's `insert_pair` on the scratch memory; 0, or the number of the reason.
+    fn insert_pair(skb: *mut __sk_buff) -> u32;
+}
+
+macro_rules! family_maps {
+    ($family:ty: $conntrack:ident, $ports:ident, $ranges:ident, $addresses:ident, $subnets:ident,
+     $endpoints:ident, $masquerade:ident, $scratch:ident, $insert_pair:ident) => {
+        #[map]
+        static $conntrack: HashMap<CtKey<$family>, CtEntry<$family>> =
+            HashMap::with_max_entries(524_288, BPF_F_NO_PREALLOC);
+        #[map]
+        static $ports: HashMap<PublishedPortKey<$family>, PublishedPort<$family>> =
+            HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+        #[map]
+        static $ranges: LpmTrie<PublishedRangeKey<$family>, PublishedPort<$family>> =
+            LpmTrie::with_max_entries(65_536, 0);
+        #[map]
+        static $addresses: HashMap<$family, u32> =
+            HashMap::with_max_entries(8_192, BPF_F_NO_PREALLOC);
+        #[map]
+        static $subnets: LpmTrie<$family, u32> = LpmTrie::with_max_entries(8_192, 0);
+        #[map]
+        static $endpoints: HashMap<$family, Endpoint> =
+            HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+        #[map]
+        static $masquerade: LpmTrie<MasqueradeKey<$family>, $family> =
+            LpmTrie::with_max_entries(65_536, 0);
+        #[map]
+        static $scratch: PerCpuArray<Scratch<$family>> = PerCpuArray::with_max_entries(1, 0);
+
+        /// A global function: the verifier checks it once, by itself, whatever path leads to it.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $insert_pair(skb: *mut __sk_buff) -> u32 {
+            let Some(scratch) = $scratch.get_ptr_mut(0) else {
+                return Reason::NoMemory as u32;
+            };
+            // SAFETY: the element is this CPU's own, and the caller is the only one to use it.
+            let scratch = unsafe { &mut *scratch };
+            match engine::insert_pair::<$family, _>(&KernelTables::new(skb), scratch) {
+                Ok(()) => 0,
+                Err(reason) => reason as u32,
+            }
+        }
+
+        impl FamilyMaps for $family {
+            #[inline(always)]
+            fn conntrack() -> &'static HashMap<CtKey<Self>, CtEntry<Self>> {
+                &$conntrack
+            }
+            #[inline(always)]
+            fn published_ports() -> &'static HashMap<PublishedPortKey<Self>, PublishedPort<Self>> {
+                &$ports
+            }
+            #[inline(always)]
+            fn published_ranges() -> &'static LpmTrie<PublishedRangeKey<Self>, PublishedPort<Self>>
+            {
+                &$ranges
+            }
+            #[inline(always)]
+            fn host_addresses() -> &'static HashMap<Self, u32> {
+                &$addresses
+            }
+            #[inline(always)]
+            fn subnets() -> &'static LpmTrie<Self, u32> {
+                &$subnets
+            }
+            #[inline(always)]
+            fn endpoints() -> &'static HashMap<Self, Endpoint> {
+                &$endpoints
+            }
+            #[inline(always)]
+            fn masquerade_sources() -> &'static LpmTrie<MasqueradeKey<Self>, Self> {
+                &$masquerade
+            }
+            #[inline(always)]
+            fn scratch() -> &'static PerCpuArray<Scratch<Self>> {
+                &$scratch
+            }
+            #[inline(always)]
+            fn insert_pair(skb: *mut __sk_buff) -> u32 {
+                $insert_pair(skb)
+            }
+        }
+    };
+}
+
+family_maps!(V4: CONNTRACK_V4, PUBLISHED_PORTS_V4, PUBLISHED_RANGES_V4, HOST_ADDRESSES_V4, SUBNETS_V4,
+    ENDPOINTS_V4, MASQUERADE_SOURCES_V4, SCRATCH_V4, insert_pair_v4);
+family_maps!(V6: CONNTRACK_V6, PUBLISHED_PORTS_V6, PUBLISHED_RANGES_V6, HOST_ADDRESSES_V6, SUBNETS_V6,
+    ENDPOINTS_V6, MASQUERADE_SOURCES_V6, SCRATCH_V6, insert_pair_v6);

@@ -1,0 +1,303 @@
+//! The engine's tables, over the maps.
+
+use core::{
+    ffi::{c_long, c_void},
+    ops::ControlFlow,
+    ptr::{self, NonNull},
+};
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_F_CURRENT_NETNS, BPF_NOEXIST, bpf_sock_tuple},
+    helpers::{
+        bpf_ktime_get_coarse_ns, bpf_loop, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
+    },
+    maps::lpm_trie::Key,
+};
+use netd_common::{
+    config::{DatapathConfig, Timeout},
+    conntrack::{CtEntry, CtKey, NewFlow},
+    counters::Traffic,
+    header::proto,
+    network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network},
+    published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
+    reason::Reason,
+    tables::{FamilyTables, Flow, InsertError, SocketTuple, Tables},
+};
+
+use crate::maps::{
+    BRIDGE_PORTS, CONFIG, FamilyMaps, GENERATIONS, ISOLATION_SETS, NETWORKS, TRAFFIC,
+};
+
+const NANOS_PER_SEC: u64 = 1_000_000_000;
+/// The bits of an interface index, which are matched in full.
+const IFINDEX_BITS: u32 = 32;
+/// The bits of a port.
+const PORT_BITS: u32 = 16;
+/// `EEXIST` of `asm-generic/errno-base.h`, as helpers return it.
+const EEXIST: i32 = -17;
+
+/// The maps, for a program that looks at one packet.
+pub(crate) struct KernelTables {
+    skb: *mut __sk_buff,
+}
+
+impl KernelTables {
+    /// The maps as a classifier sees them.
+    #[inline(always)]
+    pub(crate) const fn new(skb: *mut __sk_buff) -> Self {
+        Self { skb }
+    }
+
+    /// The maps as a socket hook sees them: it begins no flow, so it needs no packet.
+    #[inline(always)]
+    pub(crate) const fn without_packet() -> Self {
+        Self { skb: ptr::null_mut() }
+    }
+}
+
+/// An element of the connection table.
+#[derive(Clone, Copy)]
+pub(crate) struct KernelFlow<A> {
+    entry: NonNull<CtEntry<A>>,
+}
+
+#[inline(always)]
+fn config() -> Option<&'static DatapathConfig> {
+    CONFIG.get(0)
+}
+
+#[inline(always)]
+fn with_traffic(slot: u32, count: impl FnOnce(&mut Traffic)) {
+    if let Some(traffic) = TRAFFIC.get_ptr_mut(slot) {
+        // SAFETY: the element is this CPU's own, and programs are not migrated while they run.
+        count(unsafe { &mut *traffic });
+    }
+}
+
+impl Tables for KernelTables {
+    #[inline(always)]
+    fn now_secs(&self) -> u32 {
+        // SAFETY: the helper reads a clock and touches nothing.
+        (unsafe { bpf_ktime_get_coarse_ns() } / NANOS_PER_SEC) as u32
+    }
+
+    #[inline(always)]
+    fn timeout_secs(&self, timeout: Timeout) -> u32 {
+        config().map_or(u32::MAX, |config| config.timeout(timeout))
+    }
+
+    #[inline(always)]
+    fn secret(&self) -> [u64; 2] {
+        config().map_or([0; 2], |config| config.secret)
+    }
+
+    #[inline(always)]
+    fn is_configured(&self, flag: u32) -> bool {
+        config().is_some_and(|config| config.flags & flag != 0)
+    }
+
+    #[inline(always)]
+    fn repeat(&self, times: u32, mut step: impl FnMut(u32) -> ControlFlow<()>) {
+        repeat(times, &mut step);
+    }
+
+    #[inline(always)]
+    fn network(&self, number: u16) -> Option<&Network> {
+        NETWORKS.get(u32::from(number))
+    }
+
+    #[inline(always)]
+    fn bridge_port(&self, ifindex: u32) -> Option<BridgePort> {
+        // SAFETY: an element is replaced as a whole and read once.
+        unsafe { BRIDGE_PORTS.get(ifindex) }.copied()
+    }
+
+    #[inline(always)]
+    fn may_enter(&self, from: u16, to: u16) -> bool {
+        ISOLATION_SETS.get_ptr(IsolationKey { from, to }).is_some()
+    }
+
+    #[inline(always)]
+    fn generation(&self, slot: u32) -> u32 {
+        GENERATIONS.get(slot).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn count_received(&self, slot: u32, bytes: u32) {
+        with_traffic(slot, |traffic| {
+            traffic.received.packets += 1;
+            traffic.received.bytes += u64::from(bytes);
+        });
+    }
+
+    #[inline(always)]
+    fn count_sent(&self, slot: u32, bytes: u32) {
+        with_traffic(slot, |traffic| {
+            traffic.sent.packets += 1;
+            traffic.sent.bytes += u64::from(bytes);
+        });
+    }
+
+    #[inline(always)]
+    fn count_flow(&self, slot: u32) {
+        with_traffic(slot, |traffic| traffic.flows += 1);
+    }
+}
+
+impl<A: FamilyMaps> FamilyTables<A> for KernelTables {
+    type Flow = KernelFlow<A>;
+
+    #[inline(always)]
+    fn flow(&self, key: &CtKey<A>) -> Option<Self::Flow> {
+        A::conntrack().get_ptr_mut(key).and_then(NonNull::new).map(|entry| KernelFlow { entry })
+    }
+
+    #[inline(always)]
+    fn insert_flow(&self, key: &CtKey<A>, entry: &CtEntry<A>) -> Result<(), InsertError> {
+        A::conntrack().insert(key, entry, u64::from(BPF_NOEXIST)).map_err(|errno| match errno {
+            EEXIST => InsertError::Exists,
+            _ => InsertError::Full,
+        })
+    }
+
+    #[inline(always)]
+    fn remove_flow(&self, key: &CtKey<A>) {
+        // It may have gone already, which is what was asked for.
+        let _ = A::conntrack().remove(key);
+    }
+
+    #[inline(always)]
+    fn describe_flow(&self, fill: impl FnOnce(&mut NewFlow<A>)) {
+        if let Some(scratch) = A::scratch().get_ptr_mut(0) {
+            // SAFETY: the element is this CPU's own; classifiers run with bottom halves off, so no
+            // other one comes between.
+            fill(unsafe { &mut (*scratch).new });
+        }
+    }
+
+    #[inline(always)]
+    fn insert_pair(&self) -> Result<(), Reason> {
+        match A::insert_pair(self.skb) {
+            0 => Ok(()),
+            code => Err(Reason::from_code(code).unwrap_or(Reason::NoMemory)),
+        }
+    }
+
+    #[inline(always)]
+    fn published(&self, key: &PublishedPortKey<A>) -> Option<&PublishedPort<A>> {
+        // SAFETY: an element is replaced as a whole and read once.
+        unsafe { A::published_ports().get(key) }
+    }
+
+    #[inline(always)]
+    fn published_range(&self, key: &PublishedPortKey<A>) -> Option<&PublishedPort<A>> {
+        let data = PublishedRangeKey::new(key.addr, key.proto, key.port.number());
+        A::published_ranges().get(Key::new(PublishedRangeKey::<A>::HEAD_BITS + PORT_BITS, data))
+    }
+
+    #[inline(always)]
+    fn is_host_address(&self, addr: A) -> bool {
+        A::host_addresses().get_ptr(addr).is_some()
+    }
+
+    #[inline(always)]
+    fn network_of(&self, addr: A) -> Option<u16> {
+        A::subnets().get(Key::new(A::BITS, addr)).map(|&number| number as u16)
+    }
+
+    #[inline(always)]
+    fn endpoint(&self, addr: A) -> Option<Endpoint> {
+        // SAFETY: an element is replaced as a whole and read once.
+        unsafe { A::endpoints().get(addr) }.copied()
+    }
+
+    #[inline(always)]
+    fn masquerade_source(&self, ifindex: u32, dst: A) -> Option<A> {
+        let key = Key::new(IFINDEX_BITS + A::BITS, MasqueradeKey { ifindex, dst });
+        A::masquerade_sources().get(key).copied()
+    }
+
+    #[inline(always)]
+    fn host_socket_owns(&self, protocol: u8, tuple: &SocketTuple<A>) -> bool {
+        let skb = self.skb.cast();
+        let tuple_ptr = ptr::from_ref(tuple).cast_mut().cast::<bpf_sock_tuple>();
+        let len = size_of::<SocketTuple<A>>() as u32;
+        let netns = BPF_F_CURRENT_NETNS as u64;
+        // SAFETY: the tuple has the layout and length that the helpers ask for, and the reference that
+        // they return is given back before the program ends.
+        unsafe {
+            let socket = if protocol == proto::TCP {
+                bpf_skc_lookup_tcp(skb, tuple_ptr, len, netns, 0).cast()
+            } else {
+                bpf_sk_lookup_udp(skb, tuple_ptr, len, netns, 0)
+            };
+            if socket.is_null() {
+                return false;
+            }
+            bpf_sk_release(socket.cast());
+        }
+        true
+    }
+}
+
+impl<A: FamilyMaps> Flow<A> for KernelFlow<A> {
+    #[inline(always)]
+    fn entry(&self) -> &CtEntry<A> {
+        // SAFETY: the element is in the map's memory for as long as the program runs. A field may be
+        // written meanwhile by another packet of the flow, as a whole word.
+        unsafe { self.entry.as_ref() }
+    }
+
+    #[inline(always)]
+    fn set_last_seen(&self, secs: u32) {
+        // SAFETY: as for `entry`; the field is one aligned word.
+        unsafe { ptr::write_volatile(&raw mut (*self.entry.as_ptr()).last_seen_secs, secs) }
+    }
+
+    #[inline(always)]
+    fn set_seen(&self, seen: u8) {
+        // SAFETY: as for `entry`; the field is one byte.
+        unsafe { ptr::write_volatile(&raw mut (*self.entry.as_ptr()).seen, seen) }
+    }
+
+    #[inline(always)]
+    fn count(&self, bytes: u32) {
+        let entry = self.entry.as_ptr();
+        // SAFETY: both fields are aligned words of the element.
+        unsafe {
+            atomic_add(&raw mut (*entry).packets, 1);
+            atomic_add(&raw mut (*entry).bytes, u64::from(bytes));
+        }
+    }
+}
+
+/// Adds to a word that other CPUs add to as well. `AtomicU64` has no such method for the BPF target.
+///
+/// # Safety
+/// `word` must point to an aligned word of map memory.
+#[inline(always)]
+unsafe fn atomic_add(word: *mut u64, value: u64) {
+    // SAFETY: by the contract above; the instruction touches nothing else.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({word} + 0) += {value}", word = in(reg) word, value = in(reg) value);
+    }
+}
+
+/// Runs `step` by `bpf_loop`, whose body the verifier checks once.
+#[inline(always)]
+fn repeat<F: FnMut(u32) -> ControlFlow<()>>(times: u32, step: &mut F) {
+    /// The helper's callback: 0 goes on, 1 ends the loop.
+    unsafe extern "C" fn call<F: FnMut(u32) -> ControlFlow<()>>(
+        index: u32,
+        step: *mut c_void,
+    ) -> c_long {
+        // SAFETY: the helper passes on the pointer that it was given below, which outlives the loop.
+        match unsafe { (*step.cast::<F>())(index) } {
+            ControlFlow::Continue(()) => 0,
+            ControlFlow::Break(()) => 1,
+        }
+    }
+    let callback = call::<F> as unsafe extern "C" fn(u32, *mut c_void) -> c_long;
+    // SAFETY: the callback has the helper's signature, and `step` is its own argument.
+    unsafe { bpf_loop(times, callback as *mut c_void, ptr::from_mut(step).cast(), 0) };
+}
