@@ -68,7 +68,7 @@ pub struct V6 {
 
 /// A TCP or UDP port, or an ICMP identifier. Layout: 2 bytes, network order.
 #[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port {
     be: u16,
 }
@@ -317,11 +317,11 @@ mod tests {
         #[test]
         fn addresses_round_trip_through_wire_order(v4: [u8; 4], v6: [u8; 16], port: u16) {
             let (a, b) = (Ipv4Addr::from(v4), Ipv6Addr::from(v6));
-            prop_assert_eq!(bytemuck::bytes_of(&V4::new(a)), &v4);
-            prop_assert_eq!(bytemuck::bytes_of(&V6::new(b)), &v6);
+            prop_assert_eq!(bytemuck::cast::<V4, [u8; 4]>(V4::new(a)), v4);
+            prop_assert_eq!(bytemuck::cast::<V6, [u8; 16]>(V6::new(b)), v6);
             prop_assert_eq!(IpAddr::from(V4::new(a)), IpAddr::V4(a));
             prop_assert_eq!(IpAddr::from(V6::new(b)), IpAddr::V6(b));
-            prop_assert_eq!(bytemuck::bytes_of(&Port::new(port)), &port.to_be_bytes());
+            prop_assert_eq!(Port::new(port).to_wire().to_ne_bytes(), port.to_be_bytes());
         }
 
         #[test]

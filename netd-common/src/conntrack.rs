@@ -81,9 +81,11 @@ pub struct CtEntry<A> {
     pub last_seen_secs: u32,
     /// When the flow began. Units: seconds of the monotonic clock.
     pub created_secs: u32,
-    /// Who owns the flow: the slot of a published port or of an endpoint.
+    /// Where the flow is counted: the slot of the published port, or of the endpoint.
     pub slot: u32,
-    /// The owner's generation when the flow began; a flow of an older generation is dead.
+    /// The slot of the container's endpoint.
+    pub endpoint_slot: u32,
+    /// The sum of both slots' generations when the flow began; when one has moved on, the flow is dead.
     pub generation: u32,
     /// The number of the container's network.
     pub network: u16,
@@ -189,7 +191,7 @@ pub struct Translation<A> {
     pub sport: Port,
     /// The destination port.
     pub dport: Port,
-    /// The flow's owner.
+    /// Where the flow is counted.
     pub slot: u32,
     /// Bits of [`CtFlags`].
     pub flags: u16,
@@ -206,8 +208,10 @@ pub struct NewFlow<A> {
     pub new_src: A,
     /// The destination address after translation.
     pub new_dst: A,
-    /// The owner.
+    /// Where the flow is counted: the slot of the published port, or of the endpoint.
     pub slot: u32,
+    /// The slot of the container's endpoint.
+    pub endpoint_slot: u32,
     /// The destination port after translation.
     pub new_dport: Port,
     /// The container's network.
@@ -218,8 +222,6 @@ pub struct NewFlow<A> {
     pub reply_scope: u8,
     /// What the first packet carries, bits of [`Seen`].
     pub seen: u8,
-    /// Always zero.
-    pub reserved: u32,
 }
 
 /// Memory to build a flow's halves in: a program's stack is too small for them.
@@ -252,6 +254,7 @@ impl<A: Address> Scratch<A> {
         entry.last_seen_secs = now;
         entry.created_secs = now;
         entry.slot = new.slot;
+        entry.endpoint_slot = new.endpoint_slot;
         entry.generation = generation;
         entry.network = new.network;
         entry.flags = new.flags | CtFlags::REPLY;

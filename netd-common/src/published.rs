@@ -7,7 +7,7 @@ use crate::{
 
 /// A single published port. Layout: 8 bytes for IPv4, 20 for IPv6.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublishedPortKey<A> {
     /// The host address, or the unspecified one for every local address.
     pub addr: A,

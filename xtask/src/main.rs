@@ -1,1 +1,78 @@
-fn main() {}
+//! `cargo xtask`: everything that is done to this repository, in Rust and from one place.
+//!
+//! This file parses the command line and hands over; each subcommand has a file of its own. What
+//! several of them share is named after the thing it is about: the workspace, the toolchain, the
+//! eBPF object, system programs, processes.
+
+#![expect(clippy::print_stdout, reason = "xtask is a command line program, stdout is its answer")]
+
+mod build;
+mod house_rules;
+mod lint;
+mod run;
+mod setup;
+mod test;
+mod verify;
+
+mod bpf_object;
+mod ebpf;
+mod process;
+mod programs;
+mod stack_depth;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// Builds, runs and checks netd.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Builds the eBPF object and `netd` with the object inside
+    Build(build::Args),
+    /// Builds in release mode and runs the daemon in the foreground
+    Run(run::Args),
+    /// Runs the tests, through sudo where they need root
+    Test(test::Args),
+    /// Checks formatting, clippy, house rules and, where installed, cargo-deny
+    Lint,
+    /// Loads every eBPF program into the running kernel and prints what it costs
+    Verify(verify::Args),
+    /// Installs the system programs that `run` and `test` use
+    Setup,
+}
+
+fn main() -> ExitCode {
+    match run_task(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not anyhow's own report: with RUST_BACKTRACE set, as developers have it, that buries
+            // what to do under a backtrace of xtask.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_task(cli: Cli) -> Result<()> {
+    let workspace = Workspace::locate()?;
+    match cli.command {
+        Task::Build(args) => build::build(&workspace, &args).map(|_netd| ()),
+        Task::Run(args) => run::run(&workspace, &args),
+        Task::Test(args) => test::test(&workspace, &args),
+        Task::Lint => lint::lint(&workspace),
+        Task::Verify(args) => verify::verify(&workspace, &args),
+        Task::Setup => setup::setup(),
+    }
+}

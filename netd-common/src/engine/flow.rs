@@ -14,7 +14,7 @@ use crate::{
     packet::Packet,
     parse::Transport,
     reason::Reason,
-    tables::{FamilyTables, Flow, InsertError},
+    tables::{FamilyTables, Flow, InsertError, Tables},
 };
 
 /// How long a half may stand alone: far longer than any CPU takes between its two insertions.
@@ -46,7 +46,7 @@ where
             return None;
         }
         flow.set_last_seen(now);
-    } else if entry.generation != tables.generation(entry.slot) {
+    } else if has_lost_owner(tables, entry) {
         forget(tables, key, entry);
         return None;
     }
@@ -60,13 +60,25 @@ where
     Some(entry.translation())
 }
 
+/// The generation of a flow: it changes when its published port or its endpoint goes.
+#[inline(always)]
+fn generation<T: Tables>(tables: &T, slot: u32, endpoint_slot: u32) -> u32 {
+    tables.generation(slot).wrapping_add(tables.generation(endpoint_slot))
+}
+
+/// Whether the flow is of an earlier generation.
+#[inline(always)]
+fn has_lost_owner<A: Address, T: Tables>(tables: &T, entry: &CtEntry<A>) -> bool {
+    entry.generation != generation(tables, entry.slot, entry.endpoint_slot)
+}
+
 /// Whether a live flow has the key, without a trace of the question.
 #[inline(always)]
 pub(super) fn exists<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>) -> bool {
     match tables.flow(key) {
         Some(flow) => {
             let entry = flow.entry();
-            entry.generation == tables.generation(entry.slot)
+            !has_lost_owner(tables, entry)
         }
         None => false,
     }
@@ -84,7 +96,7 @@ pub(super) fn is_over<A: Address, T: FamilyTables<A>>(
     reopens: bool,
 ) -> bool {
     let entry = flow.entry();
-    if entry.generation != tables.generation(entry.slot) {
+    if has_lost_owner(tables, entry) {
         return true;
     }
     let Some(peer) = tables.flow(&entry.peer_key(key)) else {
@@ -124,7 +136,7 @@ pub fn insert_pair<A: Address, T: FamilyTables<A>>(
     scratch: &mut Scratch<A>,
 ) -> Result<(), Reason> {
     let now = tables.now_secs();
-    scratch.write_reply(now, tables.generation(scratch.new.slot));
+    scratch.write_reply(now, generation(tables, scratch.new.slot, scratch.new.endpoint_slot));
     let new_sport = reserve_reply(tables, scratch, now)?;
     scratch.turn_into_original(new_sport);
     let result = tables.insert_flow(&scratch.new.key, &scratch.entry);

@@ -103,9 +103,9 @@ fn to_published_port<A: Address, T: FamilyTables<A>>(
         new.flags = CtFlags::DNAT;
         new.reply_scope = Scope::Endpoint as u8;
         new.slot = published.slot;
+        new.endpoint_slot = published.endpoint_slot;
         new.network = published.network;
         new.seen = transport.seen;
-        new.reserved = 0;
     });
     Ok(None)
 }

@@ -71,7 +71,7 @@ pub(super) fn is_taken_by_host<A: Address, T: FamilyTables<A>>(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, vec::Vec};
 
     use proptest::prelude::*;
 

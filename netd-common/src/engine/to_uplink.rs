@@ -94,6 +94,7 @@ where
         // Tracked all the same: the entry is what lets the replies in.
         (ip.src, 0)
     };
+    let slot = tables.endpoint(ip.src).map_or(0, |endpoint| endpoint.slot);
     tables.describe_flow(|new| {
         new.key = transport.key(ip, Scope::Endpoint);
         new.new_src = new_src;
@@ -101,10 +102,10 @@ where
         new.new_dport = transport.dport;
         new.flags = flags;
         new.reply_scope = Scope::Uplink as u8;
-        new.slot = tables.endpoint(ip.src).map_or(0, |endpoint| endpoint.slot);
+        new.slot = slot;
+        new.endpoint_slot = slot;
         new.network = number;
         new.seen = transport.seen;
-        new.reserved = 0;
     });
     Ok(None)
 }

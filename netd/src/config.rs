@@ -1,0 +1,271 @@
+//! `/etc/netd/netd.toml` and what the command line puts over it.
+//!
+//! Every key is optional. A key that netd does not know is refused with its line, since a misspelt
+//! `snat` is worse than none.
+
+use std::{
+    io,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
+
+use ipnet::IpNet;
+use netd_common::config::Timeout;
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::ipam::{Pool, PoolError};
+
+/// Where the configuration is looked for when nobody names a file.
+pub const DEFAULT_PATH: &str = "/etc/netd/netd.toml";
+
+/// Where the daemon answers.
+pub const DEFAULT_SOCKET: &str = "/run/netd/netd.sock";
+
+/// What the daemon goes by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub daemon: DaemonConfig,
+    pub uplinks: UplinksConfig,
+    pub datapath: DatapathConfig,
+    pub timeouts: Timeouts,
+    pub pools: PoolsConfig,
+}
+
+/// `[daemon]`: where things are.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DaemonConfig {
+    pub socket: PathBuf,
+    pub state_dir: PathBuf,
+    pub bpffs: PathBuf,
+}
+
+/// `[uplinks]`: which devices lead out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UplinksConfig {
+    /// Where empty, every device that can be one is.
+    pub names: Vec<String>,
+}
+
+/// `[datapath]`: how packets are handled.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatapathConfig {
+    pub mode: DatapathMode,
+    /// Whether packets and bytes are counted by flow.
+    pub flow_accounting: bool,
+    /// The size of the connection table.
+    pub max_flows: NonZeroU32,
+}
+
+/// How packets get from an uplink to a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum DatapathMode {
+    /// They are rewritten, and the kernel routes them.
+    #[default]
+    Stack,
+}
+
+/// `[timeouts]`: how long a flow lives without a packet, by [`Timeout`]. Units: seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "TimeoutsSection")]
+pub struct Timeouts {
+    pub secs: [u32; Timeout::COUNT],
+}
+
+/// `[pools]`: where subnets are taken from that nobody chose.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PoolsConfig {
+    /// Docker's `default-address-pools`. A family without one keeps its default pools.
+    #[serde(alias = "default-address-pools")]
+    pub default_address_pools: Vec<Pool>,
+}
+
+/// What the command line of `netd run` says; it wins over the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    pub config: Option<PathBuf>,
+    pub socket: Option<PathBuf>,
+    pub state_dir: Option<PathBuf>,
+    pub bpffs: Option<PathBuf>,
+    pub datapath: Option<DatapathMode>,
+    pub uplinks: Vec<String>,
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error(
+        "the configuration {path} cannot be read: {source}; check the path given with --config"
+    )]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{path}, line {line}: {message}; correct the line or remove it")]
+    Parse { path: PathBuf, line: usize, message: Box<str> },
+}
+
+impl Config {
+    /// Reads the configuration: the file at `path`, or the one at the default path, if there is one.
+    ///
+    /// # Errors
+    /// Where the named file is missing or a file has an error.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let (path, is_named) = (path.unwrap_or(Path::new(DEFAULT_PATH)), path.is_some());
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => {
+                Ok(Self::default())
+            }
+            Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
+        }
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start.min(text.len()));
+            let line = text.as_bytes()[..offset].iter().filter(|&&byte| byte == b'\n').count() + 1;
+            let message = error.message().replace('\n', " ").into();
+            ConfigError::Parse { path: path.to_owned(), line, message }
+        })
+    }
+}
+
+impl RunOptions {
+    /// The configuration with these options put over it; reads the file afresh each time.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn resolve(&self) -> Result<Config, ConfigError> {
+        let mut config = Config::load(self.config.as_deref())?;
+        let replace = |place: &mut PathBuf, option: &Option<PathBuf>| {
+            if let Some(path) = option {
+                place.clone_from(path);
+            }
+        };
+        replace(&mut config.daemon.socket, &self.socket);
+        replace(&mut config.daemon.state_dir, &self.state_dir);
+        replace(&mut config.daemon.bpffs, &self.bpffs);
+        config.datapath.mode = self.datapath.unwrap_or(config.datapath.mode);
+        if !self.uplinks.is_empty() {
+            config.uplinks.names.clone_from(&self.uplinks);
+        }
+        Ok(config)
+    }
+}
+
+impl Default for DaemonConfig {
+    fn default() -> Self {
+        Self {
+            socket: DEFAULT_SOCKET.into(),
+            state_dir: "/var/lib/netd".into(),
+            bpffs: "/sys/fs/bpf/netd".into(),
+        }
+    }
+}
+
+impl Default for DatapathConfig {
+    fn default() -> Self {
+        // The kernel's own `nf_conntrack_max` on a host of 4 GB and more.
+        const MAX_FLOWS: NonZeroU32 = NonZeroU32::new(262_144).expect("not zero");
+        Self { mode: DatapathMode::Stack, flow_accounting: false, max_flows: MAX_FLOWS }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let mut secs = [0; Timeout::COUNT];
+        for (timeout, _, default_secs) in Timeout::LINUX {
+            secs[timeout as usize] = default_secs;
+        }
+        Self { secs }
+    }
+}
+
+impl Timeouts {
+    /// How long a flow with this timer lives without a packet.
+    pub fn secs(&self, timeout: Timeout) -> u32 {
+        self.secs[timeout as usize]
+    }
+}
+
+/// A set of timeouts to begin with.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Profile {
+    /// The kernel's own conntrack values.
+    #[default]
+    Linux,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct TimeoutsSection {
+    profile: Profile,
+    tcp_syn_sent: Option<NonZeroU32>,
+    tcp_syn_recv: Option<NonZeroU32>,
+    tcp_established: Option<NonZeroU32>,
+    tcp_fin_wait: Option<NonZeroU32>,
+    tcp_time_wait: Option<NonZeroU32>,
+    tcp_close: Option<NonZeroU32>,
+    tcp_unacknowledged: Option<NonZeroU32>,
+    udp: Option<NonZeroU32>,
+    udp_stream: Option<NonZeroU32>,
+    icmp: Option<NonZeroU32>,
+    generic: Option<NonZeroU32>,
+}
+
+impl From<TimeoutsSection> for Timeouts {
+    fn from(section: TimeoutsSection) -> Self {
+        let mut timeouts = match section.profile {
+            Profile::Linux => Self::default(),
+        };
+        for (timeout, _, _) in Timeout::LINUX {
+            let configured = match timeout {
+                Timeout::TcpSynSent => section.tcp_syn_sent,
+                Timeout::TcpSynRecv => section.tcp_syn_recv,
+                Timeout::TcpEstablished => section.tcp_established,
+                Timeout::TcpFinWait => section.tcp_fin_wait,
+                Timeout::TcpTimeWait => section.tcp_time_wait,
+                Timeout::TcpClose => section.tcp_close,
+                Timeout::TcpUnacknowledged => section.tcp_unacknowledged,
+                Timeout::Udp => section.udp,
+                Timeout::UdpStream => section.udp_stream,
+                Timeout::Icmp => section.icmp,
+                Timeout::Generic => section.generic,
+            };
+            if let Some(secs) = configured {
+                timeouts.secs[timeout as usize] = secs.get();
+            }
+        }
+        timeouts
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PoolSection {
+    base: IpNet,
+    size: u8,
+}
+
+impl TryFrom<PoolSection> for Pool {
+    type Error = PoolError;
+
+    fn try_from(section: PoolSection) -> Result<Self, PoolError> {
+        Self::new(section.base, section.size)
+    }
+}
+
+impl<'de> Deserialize<'de> for Pool {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let section = PoolSection::deserialize(deserializer)?;
+        section.try_into().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+use std::path::Path;
+
+use netd_common::config::Timeout;
+
+use super::{Config, ConfigError, DatapathMode, RunOptions, Timeouts};
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("netd.toml"))
+}
+
+#[track_caller]
+fn check_refused(text: &str, expected: &str) {
+    let error = parse(text).expect_err(text).to_string();
+    assert!(error.contains(expected), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+}
+
+#[test]
+fn an_empty_file_means_the_defaults() {
+    let config = parse("").unwrap();
+    assert_eq!(config, Config::default());
+    assert_eq!(config.daemon.socket, Path::new("/run/netd/netd.sock"));
+    assert_eq!(config.daemon.state_dir, Path::new("/var/lib/netd"));
+    assert_eq!(config.daemon.bpffs, Path::new("/sys/fs/bpf/netd"));
+    assert_eq!(config.datapath.max_flows.get(), 262_144);
+    assert!(!config.datapath.flow_accounting);
+    assert_eq!(config.timeouts.secs(Timeout::TcpEstablished), 432_000);
+}
+
+#[test]
+fn every_section_is_read() {
+    let config = parse(
+        r#"
+        [daemon]
+        socket = "/tmp/netd.sock"
+        state_dir = "/tmp/state"
+        bpffs = "/sys/fs/bpf/other"
+        [uplinks]
+        names = ["eth0", "wlan0"]
+        [datapath]
+        mode = "stack"
+        flow_accounting = true
+        max_flows = 1000
+        [timeouts]
+        profile = "linux"
+        udp = 10
+        [pools]
+        default_address_pools = [{ base = "10.10.0.0/16", size = 24 }]
+        "#,
+    );
+    let config = config.unwrap();
+    assert_eq!(config.daemon.state_dir, Path::new("/tmp/state"));
+    assert_eq!(config.uplinks.names, ["eth0", "wlan0"]);
+    assert_eq!(config.datapath.mode, DatapathMode::Stack);
+    assert!(config.datapath.flow_accounting);
+    assert_eq!(config.timeouts.secs(Timeout::Udp), 10);
+    assert_eq!(config.timeouts.secs(Timeout::UdpStream), 120);
+    assert_eq!(config.pools.default_address_pools.len(), 1);
+}
+
+#[test]
+fn every_timeout_has_its_key() {
+    for (timeout, name, default_secs) in Timeout::LINUX {
+        assert_eq!(Timeouts::default().secs(timeout), default_secs);
+        let config = parse(&format!("[timeouts]\n{name} = 7")).unwrap();
+        assert_eq!(config.timeouts.secs(timeout), 7, "{name}");
+    }
+}
+
+#[test]
+fn dockers_spelling_of_the_pools_is_taken() {
+    let text = "[[pools.default-address-pools]]\nbase = \"10.0.0.0/8\"\nsize = 24";
+    assert_eq!(parse(text).unwrap().pools.default_address_pools.len(), 1);
+}
+
+#[test]
+fn an_error_names_its_line() {
+    check_refused("[daemon]\n\ncolour = \"red\"", "netd.toml, line 3: unknown field `colour`");
+    check_refused("\n[nat]", "line 2: unknown field `nat`");
+    check_refused("[timeouts]\nudp = 0", "line 2");
+    check_refused("[timeouts]\nudp = -1", "line 2");
+    check_refused("[timeouts]\nprofile = \"fast\"", "line 2: unknown variant `fast`");
+    check_refused("[datapath]\nmode = \"fast\"", "line 2: unknown variant `fast`");
+    check_refused("[datapath]\nmax_flows = 0", "line 2");
+    check_refused("[daemon\n", "line 1");
+    check_refused("[uplinks]\nnames = \"eth0\"", "line 2");
+    check_refused(
+        "[pools]\ndefault_address_pools = [\n { base = \"10.0.0.0/16\", size = 8 },\n]",
+        "line 2: pool 10.0.0.0/16 cannot be cut into subnets of /8",
+    );
+}
+
+#[test]
+fn a_named_file_must_exist() {
+    let missing = Path::new("/nonexistent/netd.toml");
+    assert!(matches!(Config::load(Some(missing)), Err(ConfigError::Read { .. })));
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let path = std::env::temp_dir().join(format!("netd-config-{}.toml", std::process::id()));
+    std::fs::write(&path, "[daemon]\nsocket = \"/a\"\nbpffs = \"/b\"\n[uplinks]\nnames = [\"c\"]")
+        .unwrap();
+    let options = RunOptions {
+        config: Some(path.clone()),
+        socket: Some("/x".into()),
+        uplinks: vec!["z".to_owned()],
+        ..RunOptions::default()
+    };
+    let config = options.resolve();
+    std::fs::remove_file(path).unwrap();
+    let config = config.unwrap();
+    assert_eq!(config.daemon.socket, Path::new("/x"));
+    assert_eq!(config.daemon.bpffs, Path::new("/b"));
+    assert_eq!(config.uplinks.names, ["z"]);
+}

@@ -1,0 +1,293 @@
+//! The single owner of the state: takes requests and the host's events, one at a time.
+//!
+//! ```text
+//!   request -> plan (pure, desired) -> host (netlink, sandboxes) -> disk (store) -> maps (datapath)
+//! ```
+//! A plan that is refused has changed nothing. What has been done on the host is undone when a later
+//! step fails, so a request that fails leaves no trace. The disk is ahead of the maps: a crash between
+//! the two is made good at the next start, when everything stored is brought about again.
+
+mod answer;
+mod endpoints;
+mod host;
+mod networks;
+mod ports;
+mod restore;
+mod sandbox;
+mod teardown;
+
+use std::{collections::BTreeSet, path::Path};
+
+use ipnet::Ipv6Net;
+use netd_common::config::{ConfigFlags, DatapathConfig};
+use thiserror::Error;
+use tracing::{info, warn};
+
+use crate::{
+    api::{Item, Request},
+    config::Config,
+    datapath::{Datapath, DatapathError, Pins},
+    desired::{
+        AllowError, ConnectError, Desired, DisconnectError, LookupError, NetworkError,
+        PublishError, RemoveNetworkError, UnpublishError,
+    },
+    ids::Urandom,
+    ipam::{self, Pools},
+    netlink::{Netlink, NetlinkError, monitor::HostEvent},
+    netns::{SandboxError, link::SandboxLinkError},
+    programmed::Programmed,
+    server::{Command, ReplySender},
+    store::{Change, Store, StoreError, Stored},
+    sysctl,
+};
+use host::Host;
+
+pub(crate) use teardown::tear_down;
+
+/// Why a request was refused or failed.
+#[derive(Debug, Error)]
+pub(crate) enum RequestError {
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    RemoveNetwork(#[from] RemoveNetworkError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Disconnect(#[from] DisconnectError),
+    #[error(transparent)]
+    Allow(#[from] AllowError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error(transparent)]
+    Unpublish(#[from] UnpublishError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    SandboxLink(#[from] SandboxLinkError),
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+}
+
+/// The state and everything that it is brought about with.
+pub(crate) struct Controller {
+    desired: Desired,
+    store: Store,
+    ids: Urandom,
+    config: Config,
+    secret: [u64; 2],
+    netns_cookie: u64,
+    ula: Ipv6Net,
+    netlink: Netlink,
+    datapath: Datapath,
+    pins: Pins,
+    host: Host,
+    /// The uplinks that carry our programs.
+    uplinks: BTreeSet<u32>,
+}
+
+/// What the event loop does after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    GoOn,
+    /// End the daemon; the data path stays.
+    Stop,
+}
+
+/// What a controller is made of.
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) stored: Stored,
+    pub(crate) ids: Urandom,
+    pub(crate) config: Config,
+    pub(crate) netns_cookie: u64,
+    pub(crate) netlink: Netlink,
+}
+
+impl Controller {
+    /// Loads the data path and brings everything about that is stored.
+    pub(crate) async fn start(parts: Parts, cgroup: &Path) -> Result<Self, RequestError> {
+        let Parts { store, stored, ids, config, netns_cookie, netlink } = parts;
+        let pins = Pins::new(&config.daemon.bpffs);
+        let settings = datapath_config(&config, stored.datapath_secret, netns_cookie);
+        let max_flows = config.datapath.max_flows.get();
+        let datapath = Datapath::open(&pins, cgroup, settings, max_flows)?;
+        let host = Host::read(&netlink).await?;
+        let mut this = Self {
+            desired: stored.desired,
+            store,
+            ids,
+            config,
+            secret: stored.datapath_secret,
+            netns_cookie,
+            ula: ipam::ula_prefix(stored.ula_global_id),
+            netlink,
+            datapath,
+            pins,
+            host,
+            uplinks: BTreeSet::new(),
+        };
+        this.restore().await?;
+        Ok(this)
+    }
+
+    /// Where the data path is pinned.
+    pub(crate) fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// Answers a request.
+    pub(crate) async fn handle(&mut self, command: Command) -> Next {
+        let Command { request, reply } = command;
+        match request {
+            Request::ConntrackList { filter } => self.list_flows(filter, reply),
+            Request::ConntrackCount => self.count_flows(reply),
+            Request::ConntrackFlush { filter } => self.flush_flows(filter, reply),
+            Request::Stop { detach } => return self.stop(detach, reply).await,
+            request => match self.answer(request).await {
+                Ok(items) => reply.finish(items),
+                Err(error) => reply.refuse(&in_one_line(&error)),
+            },
+        }
+        Next::GoOn
+    }
+
+    async fn answer(&mut self, request: Request) -> Result<Vec<Item>, RequestError> {
+        match request {
+            Request::NetworkCreate(create) => self.create_network(&create).await,
+            Request::NetworkList => Ok(self.networks()),
+            Request::NetworkInspect { names } => self.inspect_networks(&names),
+            Request::NetworkRemove { name } => self.remove_network(&name).await,
+            Request::NetworkPrune => self.prune_networks().await,
+            Request::NetworkConnect(connect) => self.connect(&connect).await,
+            Request::NetworkDisconnect { network, sandbox, force } => {
+                self.disconnect(&network, &sandbox, force).await
+            }
+            Request::NetworkAllow { a, b } => self.allow(&a, &b).await,
+            Request::NetworkDisallow { a, b } => self.disallow(&a, &b).await,
+            Request::EndpointList => self.endpoints(),
+            Request::EndpointInspect { names } => self.inspect_endpoints(&names),
+            Request::PortAdd { endpoint, specs } => self.add_ports(&endpoint, &specs).await,
+            Request::PortRemove { endpoint, specs, kill } => {
+                self.remove_ports(&endpoint, &specs, kill).await
+            }
+            Request::PortList { endpoint } => self.ports(endpoint.as_deref()),
+            Request::Stats => self.stats(),
+            // Answered by `handle`, which they leave with their reply.
+            Request::ConntrackList { .. }
+            | Request::ConntrackCount
+            | Request::ConntrackFlush { .. }
+            | Request::Stop { .. } => Ok(Vec::new()),
+        }
+    }
+
+    /// Reads the configuration again; what cannot change at run time keeps its value.
+    pub(crate) fn reload(&mut self, config: Config) -> Result<(), RequestError> {
+        if config.daemon != self.config.daemon
+            || config.datapath.max_flows != self.config.datapath.max_flows
+        {
+            warn!("[daemon] and max_flows change with the next start only");
+        }
+        let daemon = self.config.daemon.clone();
+        self.config = Config { daemon, ..config };
+        let settings = datapath_config(&self.config, self.secret, self.netns_cookie);
+        self.datapath.configure(settings)?;
+        info!("configuration read again");
+        Ok(())
+    }
+
+    /// Takes up what has changed on the host.
+    pub(crate) async fn follow(&mut self, events: &[HostEvent]) {
+        let only_sysctls = events.iter().all(|event| *event == HostEvent::SysctlsChanged);
+        if !only_sysctls && let Err(error) = self.follow_host().await {
+            warn!(error = in_one_line(&error), "the host's changes could not be followed");
+        }
+        self.keep_sysctls();
+    }
+
+    async fn follow_host(&mut self) -> Result<(), RequestError> {
+        self.refresh().await?;
+        self.mend_endpoints().await
+    }
+
+    /// Reads the host again and brings uplinks and maps in line with it.
+    async fn refresh(&mut self) -> Result<(), RequestError> {
+        let gone = self.host.reread(&self.netlink).await?;
+        self.attach_uplinks();
+        self.program()?;
+        self.end_flows_of_lost_sources(&gone)
+    }
+
+    /// Brings the maps in line with the desired state and the host.
+    fn program(&mut self) -> Result<(), DatapathError> {
+        let facts = self.host.facts(&self.desired, &self.config.uplinks.names);
+        self.datapath.program(&Programmed::new(&self.desired, &facts))
+    }
+
+    /// Sets the sysctls that netd needs, and says which ones it had to.
+    pub(crate) fn keep_sysctls(&self) {
+        let ipv6 = self
+            .desired
+            .networks
+            .values()
+            .any(|network| network.subnets.iter().any(|subnet| subnet.gateway.is_ipv6()));
+        let advertised = self.host.router_advertised(&self.desired, &self.config.uplinks.names);
+        match sysctl::apply(&sysctl::required(ipv6, &advertised)) {
+            Ok(changes) => changes.iter().for_each(host::say_changed),
+            Err(error) => {
+                error.changes.iter().for_each(host::say_changed);
+                warn!(error = &error as &dyn std::error::Error, "a sysctl could not be set");
+            }
+        }
+    }
+
+    fn pools(&self) -> Pools {
+        Pools::new(&self.config.pools.default_address_pools, self.ula)
+    }
+
+    fn save(&self, changes: &[Change<'_>]) -> Result<(), StoreError> {
+        self.store.save(changes)
+    }
+
+    async fn stop(&mut self, detach: bool, reply: ReplySender) -> Next {
+        if detach && let Err(error) = self.remove_everything().await {
+            reply.refuse(&in_one_line(&error));
+            return Next::GoOn;
+        }
+        reply.finish([]);
+        Next::Stop
+    }
+}
+
+fn datapath_config(config: &Config, secret: [u64; 2], netns_cookie: u64) -> DatapathConfig {
+    let accounting = config.datapath.flow_accounting;
+    DatapathConfig {
+        netns_cookie,
+        secret,
+        timeout_secs: config.timeouts.secs,
+        flags: if accounting { ConfigFlags::FLOW_ACCOUNTING } else { 0 },
+        ..DatapathConfig::DEFAULT
+    }
+}
+
+/// An error and its causes: a reply has one line.
+fn in_one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some errors show their cause themselves.
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text.replace('\n', " ")
+}

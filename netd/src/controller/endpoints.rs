@@ -1,0 +1,196 @@
+//! Requests about endpoints: a sandbox joins a network and leaves it.
+
+use std::net::IpAddr;
+
+use tracing::{info, warn};
+
+use super::{Controller, RequestError, in_one_line, sandbox};
+use crate::{
+    api::{Connect, EndpointInfo, Item},
+    datapath::Side,
+    desired::SandboxView,
+    model::{Endpoint, SandboxRef},
+    netlink::veth::VethSpec,
+    netns::{Sandbox, SandboxError, link::SandboxLink},
+    store::Change,
+};
+
+impl Controller {
+    pub(super) async fn connect(&mut self, request: &Connect) -> Result<Vec<Item>, RequestError> {
+        let network = self.desired.network(&request.network)?.clone();
+        let sandbox = Sandbox::open(&request.sandbox)?;
+        let view = SandboxView {
+            sandbox: sandbox_ref(&request.sandbox, &sandbox),
+            link_names: sandbox.link_names().await?.into_iter().collect(),
+        };
+        let host = self.host.view();
+        let endpoint = self.desired.plan_endpoint(request, &view, &host, &mut self.ids)?;
+        let ifindex = self.make_veth(&endpoint, network.mtu, &sandbox).await?;
+        if let Err(error) = self.join(&endpoint, &sandbox, ifindex).await {
+            self.forget_endpoint(&endpoint).await;
+            self.delete_link(ifindex).await;
+            return Err(error);
+        }
+        info!(endpoint = endpoint.name, network = network.name, "endpoint connected");
+        Ok(vec![Item::Endpoint(self.endpoint_info(&endpoint)?)])
+    }
+
+    /// Makes the veth pair. It carries our programs before it can carry a packet.
+    pub(super) async fn make_veth(
+        &mut self,
+        endpoint: &Endpoint,
+        mtu: u32,
+        sandbox: &Sandbox,
+    ) -> Result<u32, RequestError> {
+        let spec = VethSpec {
+            host_ifname: endpoint.host_ifname.clone(),
+            ifname: endpoint.ifname.clone(),
+            mac: endpoint.mac.0,
+            mtu,
+        };
+        let ifindex = self.netlink.create_veth(&spec, sandbox).await?;
+        if let Err(error) = self.datapath.attach(&endpoint.host_ifname, Side::Endpoint) {
+            self.delete_link(ifindex).await;
+            return Err(error.into());
+        }
+        Ok(ifindex)
+    }
+
+    /// Configures the sandbox's end, stores the endpoint, and lets packets through.
+    async fn join(
+        &mut self,
+        endpoint: &Endpoint,
+        sandbox: &Sandbox,
+        ifindex: u32,
+    ) -> Result<(), RequestError> {
+        self.configure(endpoint, sandbox).await?;
+        self.save(&[Change::PutEndpoint(endpoint)])?;
+        self.desired.insert_endpoint(endpoint.clone());
+        self.refresh().await?;
+        self.plug(endpoint, ifindex).await?;
+        self.set_default_routes(&endpoint.sandbox, sandbox).await
+    }
+
+    /// Addresses and state of the sandbox's end; its default routes come when it is plugged in.
+    pub(super) async fn configure(
+        &self,
+        endpoint: &Endpoint,
+        sandbox: &Sandbox,
+    ) -> Result<(), RequestError> {
+        let link = SandboxLink {
+            ifname: endpoint.ifname.clone(),
+            addresses: endpoint.addresses().collect(),
+            default_routes: Vec::new(),
+            ipv6: endpoint.ipv6.is_some(),
+        };
+        Ok(sandbox.configure(&link).await?)
+    }
+
+    /// Plugs the host's end into the bridge.
+    pub(super) async fn plug(&self, endpoint: &Endpoint, ifindex: u32) -> Result<(), RequestError> {
+        let network = self.desired.network(&endpoint.network)?;
+        if let Some(bridge) = self.host.ifindex(&network.bridge) {
+            self.netlink.plug(ifindex, bridge).await?;
+        }
+        Ok(())
+    }
+
+    /// Points a sandbox's default routes at the best of its networks.
+    pub(super) async fn set_default_routes(
+        &self,
+        meant: &SandboxRef,
+        sandbox: &Sandbox,
+    ) -> Result<(), RequestError> {
+        for (endpoint, gateway) in sandbox::ways_out(&self.desired, meant) {
+            sandbox.set_default_routes(&endpoint.ifname, &[gateway]).await?;
+        }
+        Ok(())
+    }
+
+    /// Undoes `join`, however far it came.
+    async fn forget_endpoint(&mut self, endpoint: &Endpoint) {
+        self.desired.remove_endpoint(&endpoint.name);
+        let saved =
+            self.save(&[Change::RemoveEndpoint(&endpoint.name)]).map_err(RequestError::from);
+        if let Err(error) = saved.and_then(|()| Ok(self.program()?)) {
+            warn!(
+                endpoint = endpoint.name,
+                error = in_one_line(&error),
+                "an endpoint stays behind"
+            );
+        }
+    }
+
+    pub(super) async fn disconnect(
+        &mut self,
+        network: &str,
+        text: &str,
+        force: bool,
+    ) -> Result<Vec<Item>, RequestError> {
+        let sandbox = match Sandbox::open(text) {
+            Ok(sandbox) => Some(sandbox),
+            // A sandbox that is gone can still be disconnected, by the text it was connected with.
+            Err(SandboxError::UnknownName { .. } | SandboxError::UnknownProcess { .. }) => None,
+            Err(_) if force => None,
+            Err(error) => return Err(error.into()),
+        };
+        let meant = sandbox.as_ref().map(|sandbox| sandbox_ref(text, sandbox));
+        let endpoint = self.desired.find_attachment(network, text, meant.as_ref())?.clone();
+        self.remove_endpoint(&endpoint).await?;
+        if let Some(sandbox) = &sandbox {
+            // The sandbox may be about to end; then its routes do not matter.
+            if let Err(error) = self.set_default_routes(&endpoint.sandbox, sandbox).await {
+                warn!(sandbox = text, error = in_one_line(&error), "default routes not moved");
+            }
+        }
+        Ok(vec![Item::Name(endpoint.name)])
+    }
+
+    /// Takes an endpoint away: its ports and flows first, its link last.
+    pub(super) async fn remove_endpoint(
+        &mut self,
+        endpoint: &Endpoint,
+    ) -> Result<(), RequestError> {
+        self.save(&[Change::RemoveEndpoint(&endpoint.name)])?;
+        self.desired.remove_endpoint(&endpoint.name);
+        let ifindex = self.host.ifindex(&endpoint.host_ifname);
+        let ports = endpoint.ports.iter().map(|port| port.slot);
+        self.datapath.end_flows(ports.chain([endpoint.slot]))?;
+        self.program()?;
+        if let Some(ifindex) = ifindex {
+            self.netlink.delete_link(ifindex).await?;
+        }
+        self.refresh().await?;
+        info!(endpoint = endpoint.name, network = endpoint.network, "endpoint disconnected");
+        Ok(())
+    }
+
+    pub(super) fn endpoints(&self) -> Result<Vec<Item>, RequestError> {
+        let endpoints = self.desired.endpoints.values();
+        endpoints.map(|endpoint| Ok(Item::Endpoint(self.endpoint_info(endpoint)?))).collect()
+    }
+
+    pub(super) fn inspect_endpoints(&self, names: &[String]) -> Result<Vec<Item>, RequestError> {
+        let inspect = |name: &String| {
+            let endpoint = self.desired.endpoint(name)?;
+            Ok(Item::Endpoint(self.endpoint_info(endpoint)?))
+        };
+        names.iter().map(inspect).collect()
+    }
+
+    fn endpoint_info(&self, endpoint: &Endpoint) -> Result<EndpointInfo, RequestError> {
+        let network = self.desired.network(&endpoint.network)?;
+        Ok(EndpointInfo::new(endpoint, &network.id, self.port_infos(endpoint)?))
+    }
+}
+
+/// How a sandbox is remembered.
+pub(super) fn sandbox_ref(text: &str, sandbox: &Sandbox) -> SandboxRef {
+    let id = sandbox.id();
+    SandboxRef { text: text.to_owned(), dev: id.dev, ino: id.ino }
+}
+
+/// The gateways of an endpoint, IPv4 first.
+pub(super) fn gateways(endpoint: &Endpoint) -> impl Iterator<Item = IpAddr> {
+    endpoint.gateway.map(IpAddr::V4).into_iter().chain(endpoint.gateway6.map(IpAddr::V6))
+}

@@ -1,0 +1,178 @@
+//! The host as the controller last read it, and what follows from it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::IpAddr,
+};
+
+use tracing::{info, warn};
+
+use super::{Controller, RequestError, in_one_line};
+use crate::{
+    datapath::{Datapath, Side, conntrack::Conntrack},
+    desired::{Desired, HostView},
+    netlink::{Netlink, NetlinkError, addr::Address, link::Link, route::Route},
+    programmed::HostFacts,
+    sysctl,
+    uplinks::{self, Uplink, masquerade},
+};
+
+/// Linux's own default (`net/ipv4/af_inet.c`), where the sysctl cannot be read.
+const DEFAULT_PORT_RANGE: (u16, u16) = (32_768, 60_999);
+
+/// Links, addresses and routes.
+#[derive(Debug, Default)]
+pub(super) struct Host {
+    links: Vec<Link>,
+    addresses: Vec<Address>,
+    routes: Vec<Route>,
+}
+
+impl Host {
+    pub(super) async fn read(netlink: &Netlink) -> Result<Self, NetlinkError> {
+        Ok(Self {
+            links: netlink.links().await?,
+            addresses: netlink.addresses().await?,
+            routes: netlink.routes().await?,
+        })
+    }
+
+    /// Reads everything again; answers with the addresses that the host has lost.
+    pub(super) async fn reread(&mut self, netlink: &Netlink) -> Result<Vec<IpAddr>, NetlinkError> {
+        let new = Self::read(netlink).await?;
+        let has =
+            |address: &&Address| !new.addresses.iter().any(|a| a.net.addr() == address.net.addr());
+        let gone = self.addresses.iter().filter(has).map(|address| address.net.addr()).collect();
+        *self = new;
+        Ok(gone)
+    }
+
+    pub(super) fn ifindex(&self, name: &str) -> Option<u32> {
+        self.link(name).map(|link| link.ifindex)
+    }
+
+    pub(super) fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+
+    /// The uplinks, in the order of their indices.
+    pub(super) fn uplinks(&self, desired: &Desired, named: &[String]) -> Vec<Uplink> {
+        let bridges = desired.networks.values().map(|network| network.bridge.as_str());
+        let veths = desired.endpoints.values().map(|endpoint| endpoint.host_ifname.as_str());
+        let ours: BTreeSet<u32> =
+            bridges.chain(veths).filter_map(|name| self.ifindex(name)).collect();
+        uplinks::uplinks(&self.links, &ours, named)
+    }
+
+    /// The uplinks that have learned their default route from a router's advertisement.
+    pub(super) fn router_advertised(&self, desired: &Desired, named: &[String]) -> Vec<String> {
+        uplinks::router_advertised(&self.uplinks(desired, named), &self.routes)
+    }
+
+    /// What the maps depend on.
+    pub(super) fn facts(&self, desired: &Desired, named: &[String]) -> HostFacts {
+        let uplinks = self.uplinks(desired, named);
+        HostFacts {
+            ifindexes: self.links.iter().map(|link| (link.name.clone(), link.ifindex)).collect(),
+            addresses: self.link_addresses(),
+            masquerade_sources: masquerade::masquerade_sources(
+                &uplinks,
+                &self.addresses,
+                &self.routes,
+            ),
+        }
+    }
+
+    /// What planning may know.
+    pub(super) fn view(&self) -> HostView {
+        HostView {
+            addresses: self.addresses.iter().map(|address| address.net).collect(),
+            routes: self.routes.iter().map(|route| route.destination).collect(),
+            link_names: self.links.iter().map(|link| link.name.clone()).collect(),
+            link_addresses: self.link_addresses(),
+            default_mtu: uplinks::default_route_mtu(&self.links, &self.routes),
+            local_port_range: local_port_range(),
+            reserved_ports: reserved_ports(),
+            busy_ports: BTreeSet::new(),
+        }
+    }
+
+    fn link_addresses(&self) -> BTreeMap<String, Vec<IpAddr>> {
+        let of = |link: &Link| {
+            let own = self.addresses.iter().filter(|address| address.ifindex == link.ifindex);
+            own.map(|address| address.net.addr()).collect()
+        };
+        self.links.iter().map(|link| (link.name.clone(), of(link))).collect()
+    }
+}
+
+impl Controller {
+    /// Puts our programs on every uplink that lacks them, and takes them off what is one no longer.
+    pub(super) fn attach_uplinks(&mut self) {
+        let uplinks = self.host.uplinks(&self.desired, &self.config.uplinks.names);
+        for uplink in &uplinks {
+            if self.uplinks.contains(&uplink.ifindex) {
+                continue;
+            }
+            let side = if uplink.ethernet { Side::Uplink } else { Side::UplinkL3 };
+            match self.datapath.attach(&uplink.name, side) {
+                Ok(()) => {
+                    info!(uplink = uplink.name, "uplink attached");
+                    self.uplinks.insert(uplink.ifindex);
+                }
+                Err(error) => {
+                    warn!(uplink = uplink.name, error = in_one_line(&error), "uplink not attached");
+                }
+            }
+        }
+        let current: BTreeSet<u32> = uplinks.iter().map(|uplink| uplink.ifindex).collect();
+        for lost in &self.uplinks - &current {
+            if let Some(link) = self.host.links.iter().find(|link| link.ifindex == lost) {
+                info!(uplink = link.name, "no uplink any more");
+                Datapath::detach(&link.name);
+            }
+            self.uplinks.remove(&lost);
+        }
+    }
+
+    /// Ends the flows that were masqueraded with an address that the host has lost, as the kernel does
+    /// for its own (`masq_inet_event` of `nf_nat_masquerade.c`).
+    pub(super) fn end_flows_of_lost_sources(&self, lost: &[IpAddr]) -> Result<(), RequestError> {
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let mut conntrack = Conntrack::open(&self.pins)?;
+        let ended = conntrack.flush(|flow| lost.contains(&flow.reply.dst))?;
+        if ended > 0 {
+            info!(ended, "flows ended with their source address");
+        }
+        Ok(())
+    }
+}
+
+/// Says that a sysctl was set.
+pub(super) fn say_changed(change: &sysctl::Change) {
+    let sysctl::Change { path, from, to, why } = change;
+    info!(path = %path.display(), from, to, why, "sysctl set");
+}
+
+/// Where ports are picked from that nobody names.
+fn local_port_range() -> (u16, u16) {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut numbers = text.split_whitespace().map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(first)), Some(Ok(last))) => (first, last),
+        _ => DEFAULT_PORT_RANGE,
+    }
+}
+
+/// The ports that nobody may be given: `1-3,7` in the kernel's notation.
+fn reserved_ports() -> Vec<(u16, u16)> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default();
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some((first.parse().ok()?, last.parse().ok()?))
+    };
+    text.trim().split(',').filter_map(range).collect()
+}

@@ -1,0 +1,84 @@
+//! Requests about published ports.
+
+use super::{Controller, RequestError};
+use crate::{
+    api::{Item, PortInfo, PortTraffic},
+    model::{Endpoint, Proto, PublishedPort},
+    port_spec::PortSpec,
+    store::Change,
+};
+
+impl Controller {
+    pub(super) async fn add_ports(
+        &mut self,
+        name: &str,
+        specs: &[PortSpec],
+    ) -> Result<Vec<Item>, RequestError> {
+        let ports = self.desired.plan_ports(name, specs, &self.host.view())?;
+        let mut endpoint = self.desired.endpoint(name)?.clone();
+        endpoint.ports.extend(ports.iter().cloned());
+        self.change_ports(endpoint)?;
+        let infos = ports.iter().map(|port| self.port_info(name, port));
+        infos.map(|info| Ok(Item::Port(info?))).collect()
+    }
+
+    pub(super) async fn remove_ports(
+        &mut self,
+        name: &str,
+        specs: &[PortSpec],
+        kill: bool,
+    ) -> Result<Vec<Item>, RequestError> {
+        let ports = self.desired.plan_unpublish(name, specs)?;
+        let infos: Result<Vec<_>, _> =
+            ports.iter().map(|port| self.port_info(name, port)).collect();
+        let infos = infos?;
+        let mut endpoint = self.desired.endpoint(name)?.clone();
+        endpoint.ports.retain(|port| !ports.iter().any(|gone| gone.slot == port.slot));
+        self.change_ports(endpoint)?;
+        // A TCP connection may be finished; UDP has none, so its packets follow the change at once.
+        let ended = ports.iter().filter(|port| kill || port.proto == Proto::Udp);
+        self.datapath.end_flows(ended.map(|port| port.slot))?;
+        Ok(infos.into_iter().map(Item::Port).collect())
+    }
+
+    /// Stores and programs an endpoint whose published ports are others than before; all or none.
+    fn change_ports(&mut self, endpoint: Endpoint) -> Result<(), RequestError> {
+        let before = self.desired.endpoint(&endpoint.name)?.clone();
+        self.save(&[Change::PutEndpoint(&endpoint)])?;
+        self.desired.insert_endpoint(endpoint);
+        if let Err(error) = self.program() {
+            self.save(&[Change::PutEndpoint(&before)])?;
+            self.desired.insert_endpoint(before);
+            self.program()?;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    pub(super) fn ports(&self, endpoint: Option<&str>) -> Result<Vec<Item>, RequestError> {
+        let endpoints: Vec<&Endpoint> = match endpoint {
+            Some(name) => vec![self.desired.endpoint(name)?],
+            None => self.desired.endpoints.values().collect(),
+        };
+        let mut items = Vec::new();
+        for endpoint in endpoints {
+            items.extend(self.port_infos(endpoint)?.into_iter().map(Item::Port));
+        }
+        Ok(items)
+    }
+
+    /// The published ports of an endpoint with what they have carried.
+    pub(super) fn port_infos(&self, endpoint: &Endpoint) -> Result<Vec<PortInfo>, RequestError> {
+        endpoint.ports.iter().map(|port| self.port_info(&endpoint.name, port)).collect()
+    }
+
+    fn port_info(&self, endpoint: &str, port: &PublishedPort) -> Result<PortInfo, RequestError> {
+        let traffic = self.datapath.traffic(port.slot)?;
+        let sum = PortTraffic {
+            packets: traffic.received.packets + traffic.sent.packets,
+            bytes: traffic.received.bytes + traffic.sent.bytes,
+            flows: traffic.flows,
+        };
+        Ok(PortInfo::new(endpoint, port, sum))
+    }
+}

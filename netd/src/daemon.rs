@@ -1,0 +1,197 @@
+//! `netd run`: puts the parts together and turns the event loop.
+
+use std::{io, path::Path, sync::mpsc as sync_mpsc, thread, time::Duration};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    libc,
+    sys::socket::{AddressFamily, SockFlag, SockType, socket},
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{info, warn};
+
+use crate::{
+    config::RunOptions,
+    controller::{Controller, Next, Parts, tear_down},
+    datapath::{conntrack::Conntrack, expiry},
+    ids::Urandom,
+    mounts,
+    netlink::{
+        Netlink,
+        monitor::{self, HostEvent},
+    },
+    server::{self, Command},
+    store::Store,
+};
+
+/// How many commands may wait for the controller.
+const COMMANDS: usize = 64;
+
+/// How long the host's events are gathered before they are acted on: one change makes several.
+const EVENT_PAUSE: Duration = Duration::from_millis(20);
+
+/// How often sysctls are looked at that announce no change.
+const SYSCTL_PERIOD: Duration = Duration::from_secs(5);
+
+/// Runs the daemon until it is told to stop. The data path stays.
+///
+/// # Errors
+/// Where it cannot start; nothing of an earlier daemon's data path is lost then.
+pub fn run(options: RunOptions) -> Result<()> {
+    runtime()?.block_on(serve(&options))
+}
+
+/// Takes away what a daemon that no longer runs has left.
+///
+/// # Errors
+/// Where a daemon still uses the state directory, or something cannot be removed.
+pub fn detach(options: RunOptions) -> Result<()> {
+    let config = options.resolve()?;
+    let mut ids = Urandom::open().context("random numbers cannot be had")?;
+    let stored = Store::open(&config.daemon.state_dir, &mut ids)?.load()?;
+    runtime()?.block_on(async {
+        let netlink = Netlink::open()?;
+        Ok(tear_down(&stored.desired, &config, &netlink).await?)
+    })
+}
+
+/// One thread: the controller is the only one with work to do.
+fn runtime() -> Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("the event loop cannot be made")
+}
+
+async fn serve(options: &RunOptions) -> Result<()> {
+    let config = options.resolve()?;
+    let mut ids = Urandom::open().context("random numbers cannot be had")?;
+    let store = Store::open(&config.daemon.state_dir, &mut ids)?;
+    let stored = store.load()?;
+    let listener = server::bind(&config.daemon.socket)?;
+    mounts::ensure_bpffs(&config.daemon.bpffs)?;
+    let cgroup = mounts::cgroup2_root(&config.daemon.state_dir.join("cgroup"))?;
+    let netlink = Netlink::open()?;
+    // Watching begins before the host is read, so that no change falls between.
+    let events = monitor::watch()?;
+    let netns_cookie = netns_cookie().context("the host's network namespace has no cookie")?;
+    let socket = config.daemon.socket.clone();
+    let parts = Parts { store, stored, ids, config, netns_cookie, netlink };
+    let mut controller = Controller::start(parts, &cgroup).await?;
+
+    let conntrack = Conntrack::open(controller.pins())?;
+    let (stop, stopped) = sync_mpsc::channel();
+    let expiry = thread::Builder::new()
+        .name("expiry".to_owned())
+        .spawn(move || expiry::run(conntrack, &stopped))
+        .context("no thread for the expiry of flows")?;
+    let (sender, commands) = mpsc::channel(COMMANDS);
+    // The loop ends with the receiver of commands; the server then lets the last answers out.
+    let (result, ()) = tokio::join!(
+        turn(&mut controller, options, commands, events),
+        server::serve(listener, sender)
+    );
+    drop(stop);
+    // It ends at once: it waits for nothing but the channel.
+    let _ = expiry.join();
+    remove_socket(&socket);
+    result
+}
+
+/// The event loop.
+async fn turn(
+    controller: &mut Controller,
+    options: &RunOptions,
+    mut commands: mpsc::Receiver<Command>,
+    mut events: mpsc::Receiver<HostEvent>,
+) -> Result<()> {
+    let mut signals = Signals::new().context("signals cannot be handled")?;
+    let mut sysctls = interval(SYSCTL_PERIOD);
+    sysctls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    info!("ready");
+    // Without systemd there is nobody to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    loop {
+        tokio::select! {
+            Some(command) = commands.recv() => {
+                if controller.handle(command).await == Next::Stop {
+                    break;
+                }
+            }
+            Some(event) = events.recv() => {
+                let gathered = gather(event, &mut events).await;
+                controller.follow(&gathered).await;
+            }
+            _ = sysctls.tick() => controller.keep_sysctls(),
+            _ = signals.hangup.recv() => reload(controller, options),
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+        }
+    }
+    info!("stopped; the data path stays");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    Ok(())
+}
+
+/// The events that come soon after the first.
+async fn gather(first: HostEvent, events: &mut mpsc::Receiver<HostEvent>) -> Vec<HostEvent> {
+    tokio::time::sleep(EVENT_PAUSE).await;
+    let mut gathered = vec![first];
+    while let Ok(event) = events.try_recv() {
+        gathered.push(event);
+    }
+    gathered
+}
+
+fn reload(controller: &mut Controller, options: &RunOptions) {
+    let result = options.resolve().map_err(anyhow::Error::from);
+    let result = result.and_then(|config| Ok(controller.reload(config)?));
+    if let Err(error) = result {
+        warn!(error = format!("{error:#}"), "the configuration stays as it was");
+    }
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// The cookie of the current network namespace, by which the socket hooks know the host's sockets.
+/// Source: `SO_NETNS_COOKIE`, Linux 5.14.
+fn netns_cookie() -> io::Result<u64> {
+    use std::os::fd::AsRawFd as _;
+
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let mut cookie = 0_u64;
+    let mut len = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the option's value is a u64, and both pointers are to locals of the lengths given.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+fn remove_socket(path: &Path) {
+    // The next daemon replaces it anyway.
+    let _ = std::fs::remove_file(path);
+}

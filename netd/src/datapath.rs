@@ -1,0 +1,157 @@
+//! The daemon's side of the data path: loads and attaches the programs, keeps the maps as they should
+//! be, reads the counters and the connection table. The only place that knows `aya`.
+//!
+//! Everything here outlives the daemon: maps, programs and socket hooks are pinned, classifiers hang on
+//! their devices. A daemon that starts finds them, replaces the programs and goes on.
+
+mod attach;
+mod batch;
+pub(crate) mod conntrack;
+pub(crate) mod expiry;
+mod load;
+#[cfg(feature = "packet-log")]
+mod packet_log;
+mod pins;
+mod synced;
+mod tables;
+
+use std::{collections::BTreeSet, io, path::PathBuf};
+
+use aya::{
+    Ebpf,
+    maps::{MapData, MapError, PerCpuArray},
+    programs::ProgramError,
+};
+use netd_common::{
+    config::DatapathConfig,
+    counters::{Counter, Traffic},
+    reason::Reason,
+};
+use thiserror::Error;
+
+pub(crate) use attach::Side;
+pub(crate) use pins::Pins;
+
+use crate::programmed::Programmed;
+use tables::Tables;
+
+/// Why the data path could not do what it was asked to.
+#[derive(Debug, Error)]
+pub(crate) enum DatapathError {
+    #[error("the eBPF programs could not be loaded")]
+    Load(#[from] aya::EbpfError),
+    #[error("eBPF program {name} could not be loaded or run")]
+    Program { name: &'static str, source: ProgramError },
+    #[error("eBPF program {name} is not in the object")]
+    NoProgram { name: &'static str },
+    #[error("eBPF map {name} could not be read or written")]
+    Map { name: &'static str, source: MapError },
+    #[error("eBPF map {name} is not in the object")]
+    NoMap { name: &'static str },
+    #[error("the programs could not be attached to {ifname}")]
+    Attach { ifname: String, source: aya::programs::ProgramError },
+    #[error("{ifname} cannot carry classifiers")]
+    Clsact { ifname: String, source: aya::programs::tc::TcError },
+    #[error("the socket hooks could not be attached to the cgroup {path}")]
+    Cgroup { path: PathBuf, source: ProgramError },
+    #[error("{path} cannot be pinned")]
+    PinObject { path: PathBuf, source: aya::pin::PinError },
+    #[error("{path} cannot be made, replaced or removed")]
+    Pin { path: PathBuf, source: io::Error },
+}
+
+/// The loaded data path.
+pub(crate) struct Datapath {
+    ebpf: Ebpf,
+    tables: Tables,
+    counters: PerCpuArray<MapData, Counter>,
+    config: DatapathConfig,
+}
+
+impl Datapath {
+    /// Loads the programs over the pinned maps, which are made where they are missing, and hooks the
+    /// host's sockets.
+    pub(crate) fn open(
+        pins: &Pins,
+        cgroup: &std::path::Path,
+        config: DatapathConfig,
+        max_flows: u32,
+    ) -> Result<Self, DatapathError> {
+        let mut ebpf = load::load(pins, max_flows)?;
+        let tables = Tables::take(&mut ebpf)?;
+        let counters = load::take_map(&mut ebpf, "COUNTERS")?;
+        let mut this = Self { ebpf, tables, counters, config };
+        this.configure(config)?;
+        attach::hook_sockets(&mut this.ebpf, pins, cgroup)?;
+        Ok(this)
+    }
+
+    /// Changes timers and switches.
+    pub(crate) fn configure(&mut self, config: DatapathConfig) -> Result<(), DatapathError> {
+        self.config = config;
+        self.tables.set_config(config)
+    }
+
+    /// Writes what the maps lack and then removes what they should not have: containers are known
+    /// before they can be reached, and cannot be reached once they are unknown.
+    pub(crate) fn program(&mut self, wanted: &Programmed) -> Result<(), DatapathError> {
+        self.tables.program(self.config, wanted)
+    }
+
+    /// Puts the programs of one side on a device, in place of older ones.
+    pub(crate) fn attach(&mut self, ifname: &str, side: Side) -> Result<(), DatapathError> {
+        attach::attach(&mut self.ebpf, ifname, side)
+    }
+
+    /// Takes our programs off a device.
+    pub(crate) fn detach(ifname: &str) {
+        attach::detach(ifname);
+    }
+
+    /// Ends every flow of these slots, from the next packet on.
+    pub(crate) fn end_flows(
+        &mut self,
+        slots: impl IntoIterator<Item = u32>,
+    ) -> Result<(), DatapathError> {
+        slots.into_iter().try_for_each(|slot| self.tables.next_generation(slot))
+    }
+
+    /// The counters by reason, summed over all CPUs.
+    pub(crate) fn counters(&self) -> Result<Vec<(Reason, Counter)>, DatapathError> {
+        let read = |&reason: &Reason| {
+            let values = self.counters.get(&(reason as u32), 0).map_err(map_error("COUNTERS"))?;
+            let mut sum = Counter::default();
+            values.iter().for_each(|value| add(&mut sum, value));
+            Ok((reason, sum))
+        };
+        Reason::ALL.iter().map(read).collect()
+    }
+
+    /// The traffic of a slot, summed over all CPUs; zero where it is not counted.
+    pub(crate) fn traffic(&self, slot: u32) -> Result<Traffic, DatapathError> {
+        let mut sum = Traffic::default();
+        for value in self.tables.traffic(slot)?.iter() {
+            add(&mut sum.received, &value.received);
+            add(&mut sum.sent, &value.sent);
+            sum.flows += value.flows;
+        }
+        Ok(sum)
+    }
+}
+
+/// Takes netd's classifiers off the devices, and every pin away.
+pub(crate) fn remove_all(pins: &Pins, ifnames: &BTreeSet<String>) -> Result<(), DatapathError> {
+    for ifname in ifnames {
+        attach::detach(ifname);
+    }
+    pins.remove()
+}
+
+fn add(sum: &mut Counter, value: &Counter) {
+    sum.packets += value.packets;
+    sum.bytes += value.bytes;
+}
+
+fn map_error(name: &'static str) -> impl Fn(MapError) -> DatapathError {
+    move |source| DatapathError::Map { name, source }
+}

@@ -1,0 +1,243 @@
+//! The connection table as user space sees it: flows listed, counted, ended.
+//!
+//! A [`Conntrack`] opens the pinned maps for itself, so that a long listing needs nothing of the
+//! controller and stops nobody.
+
+use std::net::IpAddr;
+
+use aya::{
+    Pod,
+    maps::{Array, HashMap, Map, MapData, MapError},
+    programs::SchedClassifier,
+};
+use netd_common::{
+    address::{Address, V4, V6},
+    config::{ConfigFlags, DatapathConfig},
+    conntrack::{CtEntry, CtKey, FlowState},
+    header::proto,
+    names,
+};
+use nix::time::{ClockId, clock_gettime};
+
+use super::{
+    DatapathError, batch,
+    load::{pinned_map, program_error},
+    map_error,
+    pins::Pins,
+};
+use crate::api::FlowTuple;
+
+/// A reader and, where it must be, a writer of the connection table.
+pub(crate) struct Conntrack {
+    v4: FamilyTable<V4>,
+    v6: FamilyTable<V6>,
+    config: Array<MapData, DatapathConfig>,
+    pub(super) expire_flows: SchedClassifier,
+}
+
+/// The table of one family, twice: for single elements and for batches.
+struct FamilyTable<A: Address>
+where
+    CtKey<A>: Pod,
+    CtEntry<A>: Pod,
+{
+    name: &'static str,
+    map: HashMap<MapData, CtKey<A>, CtEntry<A>>,
+    batches: MapData,
+}
+
+/// A flow, both halves put together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FlowView {
+    pub(crate) proto: u8,
+    pub(crate) state: FlowState,
+    pub(crate) original: FlowTuple,
+    pub(crate) reply: FlowTuple,
+    pub(crate) endpoint_slot: u32,
+    pub(crate) network: u16,
+    pub(crate) timeout_secs: u32,
+    /// Packets and bytes of both directions, where flows are accounted for.
+    pub(crate) traffic: Option<(u64, u64)>,
+}
+
+impl Conntrack {
+    /// Opens the table by its pins.
+    pub(crate) fn open(pins: &Pins) -> Result<Self, DatapathError> {
+        let config = pinned_map(pins, "CONFIG").map(Map::Array)?;
+        let program = SchedClassifier::from_pin(pins.program(names::EXPIRE_FLOWS));
+        Ok(Self {
+            v4: FamilyTable::open(pins, "CONNTRACK_V4")?,
+            v6: FamilyTable::open(pins, "CONNTRACK_V6")?,
+            config: config.try_into().map_err(map_error("CONFIG"))?,
+            expire_flows: program.map_err(program_error(names::EXPIRE_FLOWS))?,
+        })
+    }
+
+    /// Timers and switches as the programs see them.
+    pub(super) fn config(&self) -> Result<DatapathConfig, DatapathError> {
+        self.config.get(&0, 0).map_err(map_error("CONFIG"))
+    }
+
+    /// Hands every flow to `visit`, a chunk at a time; `false` from it ends the walk.
+    pub(crate) fn for_each_flow(
+        &self,
+        mut visit: impl FnMut(Vec<FlowView>) -> bool,
+    ) -> Result<(), DatapathError> {
+        let (config, now) = (self.config()?, now_secs());
+        let mut goes_on = true;
+        self.v4.for_each_original(|halves| {
+            goes_on = visit(self.v4.views(halves, &config, now));
+            goes_on
+        })?;
+        if !goes_on {
+            return Ok(());
+        }
+        self.v6.for_each_original(|halves| visit(self.v6.views(halves, &config, now)))
+    }
+
+    /// How many flows there are.
+    pub(crate) fn count(&self) -> Result<u64, DatapathError> {
+        Ok(self.v4.count()? + self.v6.count()?)
+    }
+
+    /// Ends the flows that `is_meant` picks, and says how many.
+    pub(crate) fn flush(
+        &mut self,
+        is_meant: impl Fn(&FlowView) -> bool,
+    ) -> Result<u64, DatapathError> {
+        let (config, now) = (self.config()?, now_secs());
+        Ok(self.v4.flush(&config, now, &is_meant)? + self.v6.flush(&config, now, &is_meant)?)
+    }
+
+    /// Hands every half to one of the two, by family.
+    pub(super) fn for_each_half(
+        &self,
+        mut v4: impl FnMut(&[CtKey<V4>], &[CtEntry<V4>]),
+        mut v6: impl FnMut(&[CtKey<V6>], &[CtEntry<V6>]),
+    ) -> Result<(), DatapathError> {
+        self.v4.walk(|keys, entries| {
+            v4(keys, entries);
+            true
+        })?;
+        self.v6.walk(|keys, entries| {
+            v6(keys, entries);
+            true
+        })
+    }
+}
+
+/// The clock that the programs stamp flows with. Units: seconds.
+pub(super) fn now_secs() -> u32 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |time| time.tv_sec() as u32)
+}
+
+type Halves<A> = [(CtKey<A>, CtEntry<A>)];
+
+impl<A: Address> FamilyTable<A>
+where
+    CtKey<A>: Pod,
+    CtEntry<A>: Pod,
+{
+    fn open(pins: &Pins, name: &'static str) -> Result<Self, DatapathError> {
+        let map = Map::HashMap(pinned_map(pins, name)?);
+        Ok(Self {
+            name,
+            map: map.try_into().map_err(map_error(name))?,
+            batches: pinned_map(pins, name)?,
+        })
+    }
+
+    fn walk(
+        &self,
+        visit: impl FnMut(&[CtKey<A>], &[CtEntry<A>]) -> bool,
+    ) -> Result<(), DatapathError> {
+        batch::for_each_chunk(&self.batches, visit)
+            .map_err(|source| map_error(self.name)(MapError::IoError(source)))
+    }
+
+    fn for_each_original(
+        &self,
+        mut visit: impl FnMut(&Halves<A>) -> bool,
+    ) -> Result<(), DatapathError> {
+        let mut originals = Vec::new();
+        self.walk(|keys, entries| {
+            let halves = keys.iter().zip(entries).filter(|(_, entry)| !entry.is_reply());
+            originals.clear();
+            originals.extend(halves.map(|(key, entry)| (*key, *entry)));
+            visit(&originals)
+        })
+    }
+
+    fn count(&self) -> Result<u64, DatapathError> {
+        let mut count = 0;
+        self.for_each_original(|halves| {
+            count += halves.len() as u64;
+            true
+        })?;
+        Ok(count)
+    }
+
+    fn views(&self, halves: &Halves<A>, config: &DatapathConfig, now: u32) -> Vec<FlowView> {
+        halves.iter().map(|(key, entry)| self.view(key, entry, config, now)).collect()
+    }
+
+    /// Puts a flow together from its original half and, where it is still there, its reply half.
+    fn view(
+        &self,
+        key: &CtKey<A>,
+        entry: &CtEntry<A>,
+        config: &DatapathConfig,
+        now: u32,
+    ) -> FlowView {
+        let reply_key = entry.peer_key(key);
+        let reply = self.map.get(&reply_key, 0).ok();
+        let (seen, last_seen, packets, bytes) = reply.map_or((0, 0, 0, 0), |reply| {
+            (reply.seen, reply.last_seen_secs, reply.packets, reply.bytes)
+        });
+        let state = FlowState::of(key.proto, entry.seen, seen);
+        let idle = now.saturating_sub(entry.last_seen_secs.max(last_seen));
+        let is_accounted = config.flags & ConfigFlags::FLOW_ACCOUNTING != 0;
+        FlowView {
+            proto: key.proto,
+            state,
+            original: tuple(key),
+            reply: tuple(&reply_key),
+            endpoint_slot: entry.endpoint_slot,
+            network: entry.network,
+            timeout_secs: config.timeout(state.timeout(key.proto)).saturating_sub(idle),
+            traffic: is_accounted.then_some((entry.packets + packets, entry.bytes + bytes)),
+        }
+    }
+
+    fn flush(
+        &mut self,
+        config: &DatapathConfig,
+        now: u32,
+        is_meant: &impl Fn(&FlowView) -> bool,
+    ) -> Result<u64, DatapathError> {
+        let mut meant = Vec::new();
+        self.for_each_original(|halves| {
+            let flows =
+                halves.iter().filter(|(key, entry)| is_meant(&self.view(key, entry, config, now)));
+            meant.extend(flows.map(|(key, entry)| (*key, entry.peer_key(key))));
+            true
+        })?;
+        let mut count = 0;
+        for (original, reply) in meant {
+            // Original half first, as everywhere; a flow that is gone already does not count.
+            count += u64::from(self.map.remove(&original).is_ok());
+            let _ = self.map.remove(&reply);
+        }
+        Ok(count)
+    }
+}
+
+/// A key as it is shown: an echo's identifier stands in `sport`, whichever way the message goes.
+fn tuple<A: Address>(key: &CtKey<A>) -> FlowTuple {
+    let (src, dst): (IpAddr, IpAddr) = (key.src.into(), key.dst.into());
+    let (sport, dport) = match key.proto {
+        proto::ICMP | proto::ICMPV6 => (key.sport.number() | key.dport.number(), 0),
+        _ => (key.sport.number(), key.dport.number()),
+    };
+    FlowTuple { src, sport, dst, dport }
+}

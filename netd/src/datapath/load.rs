@@ -1,0 +1,129 @@
+//! Loads the embedded object: maps from their pins where they exist, programs afresh.
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Map, MapData, MapError},
+    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
+};
+use netd_common::names;
+
+use super::{DatapathError, pins::Pins};
+
+/// The object, aligned as the ELF parser asks for.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netd-ebpf.o"));
+
+/// The maps that are shared with the daemon before and after this one.
+const PINNED: [&str; 21] = [
+    "CONFIG",
+    "NETWORKS",
+    "BRIDGE_PORTS",
+    "ISOLATION_SETS",
+    "GENERATIONS",
+    "COUNTERS",
+    "TRAFFIC",
+    "CONNTRACK_V4",
+    "CONNTRACK_V6",
+    "PUBLISHED_PORTS_V4",
+    "PUBLISHED_PORTS_V6",
+    "PUBLISHED_RANGES_V4",
+    "PUBLISHED_RANGES_V6",
+    "HOST_ADDRESSES_V4",
+    "HOST_ADDRESSES_V6",
+    "SUBNETS_V4",
+    "SUBNETS_V6",
+    "ENDPOINTS_V4",
+    "ENDPOINTS_V6",
+    "MASQUERADE_SOURCES_V4",
+    "MASQUERADE_SOURCES_V6",
+];
+
+const CLASSIFIERS: [&str; 7] = [
+    names::FROM_UPLINK,
+    names::TO_UPLINK,
+    names::FROM_UPLINK_L3,
+    names::TO_UPLINK_L3,
+    names::FROM_ENDPOINT,
+    names::TO_ENDPOINT,
+    names::EXPIRE_FLOWS,
+];
+
+const SOCKET_HOOKS: [&str; 2] = [names::CONNECT_V4, names::CONNECT_V6];
+
+/// Loads maps and programs, and pins what the connection table's expiry runs by itself.
+pub(super) fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, DatapathError> {
+    pins.create()?;
+    let mut loader = EbpfLoader::new();
+    for name in PINNED {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    // Two halves a flow.
+    let entries = max_flows.saturating_mul(2);
+    loader.map_max_entries("CONNTRACK_V4", entries).map_max_entries("CONNTRACK_V6", entries);
+    let mut ebpf = loader.load(OBJECT)?;
+    forward_packet_log(&mut ebpf);
+    for name in CLASSIFIERS {
+        classifier(&mut ebpf, name)?.load().map_err(program_error(name))?;
+    }
+    for name in SOCKET_HOOKS {
+        socket_hook(&mut ebpf, name)?.load().map_err(program_error(name))?;
+    }
+    pin_expiry(&mut ebpf, pins)?;
+    Ok(ebpf)
+}
+
+/// The expiry program, under a new name first: the pin is never missing.
+fn pin_expiry(ebpf: &mut Ebpf, pins: &Pins) -> Result<(), DatapathError> {
+    let (path, new) = (pins.program(names::EXPIRE_FLOWS), pins.program("expire_flows_new"));
+    let program = classifier(ebpf, names::EXPIRE_FLOWS)?;
+    let _ = std::fs::remove_file(&new);
+    let pin_error = |source| DatapathError::PinObject { path: path.clone(), source };
+    program.pin(&new).map_err(pin_error)?;
+    std::fs::rename(&new, &path).map_err(|source| DatapathError::Pin { path, source })
+}
+
+#[cfg(not(feature = "packet-log"))]
+fn forward_packet_log(_: &mut Ebpf) {}
+
+/// Hands the lines of a development build to the log.
+#[cfg(feature = "packet-log")]
+fn forward_packet_log(ebpf: &mut Ebpf) {
+    super::packet_log::forward(ebpf);
+}
+
+/// A map by its name in the object.
+pub(super) fn take_map<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, DatapathError>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    let map = ebpf.take_map(name).ok_or(DatapathError::NoMap { name })?;
+    map.try_into().map_err(|source| DatapathError::Map { name, source })
+}
+
+/// A map by its pin, for a reader of its own.
+pub(super) fn pinned_map(pins: &Pins, name: &'static str) -> Result<MapData, DatapathError> {
+    MapData::from_pin(pins.map(name)).map_err(|source| DatapathError::Map { name, source })
+}
+
+/// A classifier by its name in the object.
+pub(super) fn classifier<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SchedClassifier, DatapathError> {
+    program(ebpf, name)?.try_into().map_err(program_error(name))
+}
+
+/// A socket hook by its name in the object.
+pub(super) fn socket_hook<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut CgroupSockAddr, DatapathError> {
+    program(ebpf, name)?.try_into().map_err(program_error(name))
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, DatapathError> {
+    ebpf.program_mut(name).ok_or(DatapathError::NoProgram { name })
+}
+
+pub(super) fn program_error(name: &'static str) -> impl Fn(ProgramError) -> DatapathError {
+    move |source| DatapathError::Program { name, source }
+}

@@ -1,0 +1,85 @@
+//! Where maps, programs and socket hooks are pinned.
+//!
+//! ```text
+//! BPFFS/v1/maps/CONNTRACK_V4 ...       one folder a version of the ABI
+//!          progs/expire_flows
+//!          links/connect_v4 ...
+//! ```
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use netd_common::ABI_VERSION;
+
+use super::DatapathError;
+
+/// The folders of one daemon's pins.
+#[derive(Clone, Debug)]
+pub(crate) struct Pins {
+    root: PathBuf,
+}
+
+impl Pins {
+    /// The pins below `bpffs`, a folder on a mounted bpffs.
+    pub(crate) fn new(bpffs: &Path) -> Self {
+        Self { root: bpffs.join(format!("v{ABI_VERSION}")) }
+    }
+
+    /// Makes the folders.
+    pub(super) fn create(&self) -> Result<(), DatapathError> {
+        for folder in [self.maps(), self.programs(), self.links()] {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&folder)
+                .map_err(|source| DatapathError::Pin { path: folder, source })?;
+        }
+        Ok(())
+    }
+
+    /// The pin of a map.
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    /// The pin of a program.
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.programs().join(name)
+    }
+
+    /// The pin of a socket hook.
+    pub(super) fn link(&self, name: &str) -> PathBuf {
+        self.links().join(name)
+    }
+
+    /// Removes every pin and its folders, links first, so that no program outlives its map.
+    pub(super) fn remove(&self) -> Result<(), DatapathError> {
+        for folder in [self.links(), self.programs(), self.maps(), self.root.clone()] {
+            match fs::remove_dir_all(&folder) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(DatapathError::Pin { path: folder, source });
+                }
+                _ => {}
+            }
+        }
+        // The user's own folder, or one that another version still uses: gone only if it is empty.
+        let _ = self.root.parent().map(fs::remove_dir);
+        Ok(())
+    }
+
+    fn maps(&self) -> PathBuf {
+        self.root.join("maps")
+    }
+
+    fn programs(&self) -> PathBuf {
+        self.root.join("progs")
+    }
+
+    fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+}

@@ -1,0 +1,114 @@
+//! A map and what it holds, brought to what it should hold by the fewest writes.
+
+use std::{borrow::Borrow, collections::BTreeMap};
+
+use aya::{
+    Pod,
+    maps::{Array, HashMap, LpmTrie, MapData, MapError, lpm_trie::Key},
+};
+use bytemuck::Zeroable;
+
+/// A kind of map that can be written element by element.
+pub(super) trait Table<K, V> {
+    /// Everything that it holds.
+    fn read(&self) -> Result<BTreeMap<K, V>, MapError>;
+    /// Writes an element.
+    fn put(&mut self, key: &K, value: &V) -> Result<(), MapError>;
+    /// Removes an element.
+    fn delete(&mut self, key: &K) -> Result<(), MapError>;
+}
+
+impl<K: Pod + Ord, V: Pod> Table<K, V> for HashMap<MapData, K, V> {
+    fn read(&self) -> Result<BTreeMap<K, V>, MapError> {
+        self.iter().collect()
+    }
+
+    fn put(&mut self, key: &K, value: &V) -> Result<(), MapError> {
+        self.insert(key, value, 0)
+    }
+
+    fn delete(&mut self, key: &K) -> Result<(), MapError> {
+        gone_is_fine(self.remove(key))
+    }
+}
+
+/// Prefixes, keyed with their length in bits.
+impl<K: Pod + Ord, V: Pod> Table<(u32, K), V> for LpmTrie<MapData, K, V> {
+    fn read(&self) -> Result<BTreeMap<(u32, K), V>, MapError> {
+        let with_length = |(key, value): (Key<K>, V)| ((key.prefix_len(), key.data()), value);
+        self.iter().map(|element| element.map(with_length)).collect()
+    }
+
+    fn put(&mut self, (bits, key): &(u32, K), value: &V) -> Result<(), MapError> {
+        self.insert(&Key::new(*bits, *key), value, 0)
+    }
+
+    fn delete(&mut self, (bits, key): &(u32, K)) -> Result<(), MapError> {
+        gone_is_fine(self.remove(&Key::new(*bits, *key)))
+    }
+}
+
+/// An array holds an element where it is not zero.
+impl<V: Pod + Zeroable + PartialEq> Table<u32, V> for Array<MapData, V> {
+    fn read(&self) -> Result<BTreeMap<u32, V>, MapError> {
+        let elements = (0..self.len()).map(|index| Ok((index, self.get(&index, 0)?)));
+        let elements: Result<Vec<_>, MapError> = elements.collect();
+        Ok(elements?.into_iter().filter(|(_, value)| *value != V::zeroed()).collect())
+    }
+
+    fn put(&mut self, key: &u32, value: &V) -> Result<(), MapError> {
+        self.set(*key, Borrow::<V>::borrow(value), 0)
+    }
+
+    fn delete(&mut self, key: &u32) -> Result<(), MapError> {
+        self.set(*key, V::zeroed(), 0)
+    }
+}
+
+fn gone_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// A map together with its contents.
+pub(super) struct Synced<M, K, V> {
+    map: M,
+    held: BTreeMap<K, V>,
+}
+
+impl<M: Table<K, V>, K: Ord + Clone, V: PartialEq + Clone> Synced<M, K, V> {
+    /// The map with whatever an earlier daemon has left in it.
+    pub(super) fn new(map: M) -> Result<Self, MapError> {
+        let held = map.read()?;
+        Ok(Self { map, held })
+    }
+
+    /// Writes the elements that are missing or different.
+    pub(super) fn put_missing(&mut self, wanted: &BTreeMap<K, V>) -> Result<(), MapError> {
+        for (key, value) in wanted {
+            if self.held.get(key) != Some(value) {
+                self.map.put(key, value)?;
+                self.held.insert(key.clone(), value.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the elements that are not wanted.
+    pub(super) fn remove_others(&mut self, wanted: &BTreeMap<K, V>) -> Result<(), MapError> {
+        let others: Vec<K> =
+            self.held.keys().filter(|key| !wanted.contains_key(key)).cloned().collect();
+        for key in others {
+            self.map.delete(&key)?;
+            self.held.remove(&key);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! The maps that the daemon writes, and the order in which they change.
+
+use std::collections::BTreeSet;
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuHashMap, PerCpuValues},
+    util::nr_cpus,
+};
+use netd_common::{
+    address::{Address, V4, V6},
+    config::{ConfigFlags, DatapathConfig},
+    counters::Traffic,
+    network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network},
+    published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
+};
+
+use super::{
+    DatapathError,
+    load::take_map,
+    map_error,
+    synced::{Synced, Table},
+};
+use crate::programmed::{FamilyContents, Programmed};
+
+type SyncedHash<K, V> = Synced<HashMap<MapData, K, V>, K, V>;
+type SyncedTrie<K, V> = Synced<LpmTrie<MapData, K, V>, (u32, K), V>;
+
+/// The maps of both families and of none.
+pub(super) struct Tables {
+    config: Array<MapData, DatapathConfig>,
+    generations: Array<MapData, u32>,
+    traffic: PerCpuHashMap<MapData, u32, Traffic>,
+    counted: BTreeSet<u32>,
+    networks: Synced<Array<MapData, Network>, u32, Network>,
+    isolation_sets: SyncedHash<IsolationKey, u32>,
+    bridge_ports: SyncedHash<u32, BridgePort>,
+    v4: FamilyTables<V4>,
+    v6: FamilyTables<V6>,
+}
+
+struct FamilyTables<A: Address + aya::Pod>
+where
+    PublishedPortKey<A>: aya::Pod,
+    PublishedRangeKey<A>: aya::Pod,
+    PublishedPort<A>: aya::Pod,
+    MasqueradeKey<A>: aya::Pod,
+{
+    published_ports: SyncedHash<PublishedPortKey<A>, PublishedPort<A>>,
+    published_ranges: SyncedTrie<PublishedRangeKey<A>, PublishedPort<A>>,
+    host_addresses: SyncedHash<A, u32>,
+    subnets: SyncedTrie<A, u32>,
+    endpoints: SyncedHash<A, Endpoint>,
+    masquerade_sources: SyncedTrie<MasqueradeKey<A>, A>,
+}
+
+/// The names of one family's maps, in the order of the fields above.
+const V4_NAMES: [&str; 6] = [
+    "PUBLISHED_PORTS_V4",
+    "PUBLISHED_RANGES_V4",
+    "HOST_ADDRESSES_V4",
+    "SUBNETS_V4",
+    "ENDPOINTS_V4",
+    "MASQUERADE_SOURCES_V4",
+];
+const V6_NAMES: [&str; 6] = [
+    "PUBLISHED_PORTS_V6",
+    "PUBLISHED_RANGES_V6",
+    "HOST_ADDRESSES_V6",
+    "SUBNETS_V6",
+    "ENDPOINTS_V6",
+    "MASQUERADE_SOURCES_V6",
+];
+
+impl Tables {
+    /// Takes the maps out of the loaded object and reads what they hold.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        let traffic: PerCpuHashMap<MapData, u32, Traffic> = take_map(ebpf, "TRAFFIC")?;
+        let counted: Result<_, MapError> = traffic.keys().collect();
+        Ok(Self {
+            config: take_map(ebpf, "CONFIG")?,
+            generations: take_map(ebpf, "GENERATIONS")?,
+            counted: counted.map_err(map_error("TRAFFIC"))?,
+            traffic,
+            networks: synced(ebpf, "NETWORKS")?,
+            isolation_sets: synced(ebpf, "ISOLATION_SETS")?,
+            bridge_ports: synced(ebpf, "BRIDGE_PORTS")?,
+            v4: FamilyTables::take(ebpf, V4_NAMES)?,
+            v6: FamilyTables::take(ebpf, V6_NAMES)?,
+        })
+    }
+
+    /// Writes timers and switches; whether ranges are published is kept as `program` has found it.
+    pub(super) fn set_config(&mut self, config: DatapathConfig) -> Result<(), DatapathError> {
+        let held = self.config.get(&0, 0).map_err(map_error("CONFIG"))?;
+        let ranges = held.flags & ConfigFlags::RANGES_PUBLISHED;
+        self.write_config(DatapathConfig { flags: config.flags | ranges, ..config })
+    }
+
+    fn write_config(&mut self, config: DatapathConfig) -> Result<(), DatapathError> {
+        self.config.set(0, config, 0).map_err(map_error("CONFIG"))
+    }
+
+    /// Brings every map to its contents: in with what is reached before what leads there, out the
+    /// other way round.
+    pub(super) fn program(
+        &mut self,
+        config: DatapathConfig,
+        wanted: &Programmed,
+    ) -> Result<(), DatapathError> {
+        let ranges = if wanted.has_ranges() { ConfigFlags::RANGES_PUBLISHED } else { 0 };
+        self.write_config(DatapathConfig { flags: config.flags | ranges, ..config })?;
+        self.count(&wanted.slots)?;
+        self.networks.put_missing(&wanted.networks).map_err(map_error("NETWORKS"))?;
+        self.isolation_sets
+            .put_missing(&wanted.isolation_sets)
+            .map_err(map_error("ISOLATION_SETS"))?;
+        self.bridge_ports.put_missing(&wanted.bridge_ports).map_err(map_error("BRIDGE_PORTS"))?;
+        self.v4.put_missing(&wanted.v4, V4_NAMES)?;
+        self.v6.put_missing(&wanted.v6, V6_NAMES)?;
+
+        self.v6.remove_others(&wanted.v6, V6_NAMES)?;
+        self.v4.remove_others(&wanted.v4, V4_NAMES)?;
+        self.bridge_ports.remove_others(&wanted.bridge_ports).map_err(map_error("BRIDGE_PORTS"))?;
+        self.isolation_sets
+            .remove_others(&wanted.isolation_sets)
+            .map_err(map_error("ISOLATION_SETS"))?;
+        self.networks.remove_others(&wanted.networks).map_err(map_error("NETWORKS"))?;
+        self.count_no_longer(&wanted.slots)
+    }
+
+    /// Begins to count slots, from zero. The generation moves on with it: flows that an earlier owner
+    /// of the slot has left are not the new one's.
+    fn count(&mut self, slots: &BTreeSet<u32>) -> Result<(), DatapathError> {
+        let error = map_error("TRAFFIC");
+        let cpus = nr_cpus().map_err(|(_, source)| error(MapError::IoError(source)))?;
+        for slot in slots - &self.counted {
+            self.next_generation(slot)?;
+            let zero = PerCpuValues::try_from(vec![Traffic::default(); cpus])
+                .map_err(|source| error(MapError::IoError(source)))?;
+            self.traffic.insert(slot, zero, 0).map_err(&error)?;
+            self.counted.insert(slot);
+        }
+        Ok(())
+    }
+
+    fn count_no_longer(&mut self, slots: &BTreeSet<u32>) -> Result<(), DatapathError> {
+        for slot in &self.counted - slots {
+            self.traffic.remove(&slot).map_err(map_error("TRAFFIC"))?;
+            self.counted.remove(&slot);
+        }
+        Ok(())
+    }
+
+    /// Ends the flows of a slot.
+    pub(super) fn next_generation(&mut self, slot: u32) -> Result<(), DatapathError> {
+        let error = map_error("GENERATIONS");
+        let generation = self.generations.get(&slot, 0).map_err(&error)?;
+        self.generations.set(slot, generation.wrapping_add(1), 0).map_err(error)
+    }
+
+    /// What a slot has carried, by CPU.
+    pub(super) fn traffic(&self, slot: u32) -> Result<PerCpuValues<Traffic>, DatapathError> {
+        self.traffic.get(&slot, 0).map_err(map_error("TRAFFIC"))
+    }
+}
+
+impl<A: Address + aya::Pod> FamilyTables<A>
+where
+    PublishedPortKey<A>: aya::Pod,
+    PublishedRangeKey<A>: aya::Pod,
+    PublishedPort<A>: aya::Pod,
+    MasqueradeKey<A>: aya::Pod,
+{
+    fn take(ebpf: &mut Ebpf, names: [&'static str; 6]) -> Result<Self, DatapathError> {
+        let [ports, ranges, addresses, subnets, endpoints, sources] = names;
+        Ok(Self {
+            published_ports: synced(ebpf, ports)?,
+            published_ranges: synced(ebpf, ranges)?,
+            host_addresses: synced(ebpf, addresses)?,
+            subnets: synced(ebpf, subnets)?,
+            endpoints: synced(ebpf, endpoints)?,
+            masquerade_sources: synced(ebpf, sources)?,
+        })
+    }
+
+    fn put_missing(
+        &mut self,
+        wanted: &FamilyContents<A>,
+        names: [&'static str; 6],
+    ) -> Result<(), DatapathError> {
+        let [ports, ranges, addresses, subnets, endpoints, sources] = names.map(map_error);
+        self.host_addresses.put_missing(&wanted.host_addresses).map_err(addresses)?;
+        self.subnets.put_missing(&wanted.subnets).map_err(subnets)?;
+        self.masquerade_sources.put_missing(&wanted.masquerade_sources).map_err(sources)?;
+        self.endpoints.put_missing(&wanted.endpoints).map_err(endpoints)?;
+        self.published_ranges.put_missing(&wanted.published_ranges).map_err(ranges)?;
+        self.published_ports.put_missing(&wanted.published_ports).map_err(ports)
+    }
+
+    fn remove_others(
+        &mut self,
+        wanted: &FamilyContents<A>,
+        names: [&'static str; 6],
+    ) -> Result<(), DatapathError> {
+        let [ports, ranges, addresses, subnets, endpoints, sources] = names.map(map_error);
+        self.published_ports.remove_others(&wanted.published_ports).map_err(ports)?;
+        self.published_ranges.remove_others(&wanted.published_ranges).map_err(ranges)?;
+        self.endpoints.remove_others(&wanted.endpoints).map_err(endpoints)?;
+        self.masquerade_sources.remove_others(&wanted.masquerade_sources).map_err(sources)?;
+        self.subnets.remove_others(&wanted.subnets).map_err(subnets)?;
+        self.host_addresses.remove_others(&wanted.host_addresses).map_err(addresses)
+    }
+}
+
+fn synced<M, K, V>(ebpf: &mut Ebpf, name: &'static str) -> Result<Synced<M, K, V>, DatapathError>
+where
+    M: Table<K, V> + TryFrom<aya::maps::Map, Error = MapError>,
+    K: Ord + Clone,
+    V: PartialEq + Clone,
+{
+    Synced::new(take_map(ebpf, name)?).map_err(map_error(name))
+}

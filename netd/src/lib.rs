@@ -1,0 +1,27 @@
+//! netd's daemon and command line; the modules in reading order.
+
+pub mod desired;
+pub mod driver_options;
+pub mod ids;
+pub mod ipam;
+pub mod model;
+pub mod port_spec;
+pub mod programmed;
+
+pub mod api;
+pub mod cli;
+pub mod client;
+pub mod server;
+
+pub mod clock;
+pub mod config;
+pub mod controller;
+pub mod daemon;
+pub mod store;
+
+pub mod datapath;
+pub mod mounts;
+pub mod netlink;
+pub mod netns;
+pub mod sysctl;
+pub mod uplinks;

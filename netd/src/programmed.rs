@@ -1,0 +1,194 @@
+//! What the maps should hold, as a pure function of the desired state and the host.
+//!
+//! Nothing here is incremental: each change computes the whole contents anew, and the data path writes
+//! only the difference to what it holds. So there is one description of the maps and no way to forget
+//! an entry, and a restart is the same step as any other.
+
+mod ports;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+use netd_common::{
+    address::{Address, V4, V6},
+    network::{
+        BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, NetworkFamily, NetworkFlags,
+    },
+    published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
+};
+
+use crate::{desired::Desired, model, uplinks::masquerade::MasqueradeSource};
+
+/// The bits of an interface index, which prefixes match in full.
+const IFINDEX_BITS: u32 = 32;
+
+/// What the host has, as far as the maps depend on it.
+#[derive(Debug, Default)]
+pub(crate) struct HostFacts {
+    /// The index of each link, by name.
+    pub(crate) ifindexes: BTreeMap<String, u32>,
+    /// The addresses of each link, by name.
+    pub(crate) addresses: BTreeMap<String, Vec<IpAddr>>,
+    /// Which source a packet gets, by uplink and destination.
+    pub(crate) masquerade_sources: Vec<MasqueradeSource>,
+}
+
+/// The contents of all maps that the daemon writes.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Programmed {
+    pub(crate) networks: BTreeMap<u32, Network>,
+    pub(crate) isolation_sets: BTreeMap<IsolationKey, u32>,
+    pub(crate) bridge_ports: BTreeMap<u32, BridgePort>,
+    /// The slots that are counted.
+    pub(crate) slots: BTreeSet<u32>,
+    pub(crate) v4: FamilyContents<V4>,
+    pub(crate) v6: FamilyContents<V6>,
+}
+
+/// The contents of one family's maps. A prefix is keyed with its length in bits.
+#[derive(Debug, PartialEq)]
+pub(crate) struct FamilyContents<A: Address> {
+    pub(crate) published_ports: BTreeMap<PublishedPortKey<A>, PublishedPort<A>>,
+    pub(crate) published_ranges: BTreeMap<(u32, PublishedRangeKey<A>), PublishedPort<A>>,
+    pub(crate) host_addresses: BTreeMap<A, u32>,
+    pub(crate) subnets: BTreeMap<(u32, A), u32>,
+    pub(crate) endpoints: BTreeMap<A, Endpoint>,
+    pub(crate) masquerade_sources: BTreeMap<(u32, MasqueradeKey<A>), A>,
+}
+
+impl<A: Address> Default for FamilyContents<A> {
+    fn default() -> Self {
+        Self {
+            published_ports: BTreeMap::new(),
+            published_ranges: BTreeMap::new(),
+            host_addresses: BTreeMap::new(),
+            subnets: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            masquerade_sources: BTreeMap::new(),
+        }
+    }
+}
+
+impl Programmed {
+    /// The contents for this desired state on this host. A network or endpoint whose device does not
+    /// exist is left out: nothing can come from it.
+    pub(crate) fn new(desired: &Desired, host: &HostFacts) -> Self {
+        let mut this = Self {
+            v4: family(desired, host),
+            v6: family(desired, host),
+            isolation_sets: isolation_sets(desired),
+            ..Self::default()
+        };
+        for network in desired.networks.values() {
+            if let Some(&ifindex) = host.ifindexes.get(&network.bridge) {
+                this.networks.insert(u32::from(network.number), self::network(network, ifindex));
+            }
+        }
+        for endpoint in desired.endpoints.values() {
+            this.slots.insert(endpoint.slot);
+            this.slots.extend(endpoint.ports.iter().map(|port| port.slot));
+            let (Some(&ifindex), Some(network)) = (
+                host.ifindexes.get(&endpoint.host_ifname),
+                desired.networks.get(&endpoint.network),
+            ) else {
+                continue;
+            };
+            let port = BridgePort {
+                slot: endpoint.slot,
+                network: network.number,
+                mac: endpoint.mac.0,
+                reserved: 0,
+            };
+            this.bridge_ports.insert(ifindex, port);
+        }
+        this
+    }
+
+    /// Whether a range is published in either family.
+    pub(crate) fn has_ranges(&self) -> bool {
+        !self.v4.published_ranges.is_empty() || !self.v6.published_ranges.is_empty()
+    }
+}
+
+fn network(network: &model::Network, bridge_ifindex: u32) -> Network {
+    let mut flags = NetworkFlags::PRESENT;
+    for (is_set, flag) in [
+        (network.internal, NetworkFlags::INTERNAL),
+        (network.icc, NetworkFlags::ICC),
+        (network.masquerade, NetworkFlags::MASQUERADE),
+    ] {
+        flags |= if is_set { flag } else { 0 };
+    }
+    Network { v4: side(network), v6: side(network), bridge_ifindex, flags, reserved: 0 }
+}
+
+fn side<A: Address>(network: &model::Network) -> NetworkFamily<A> {
+    let found = network.subnets.iter().find_map(|subnet| {
+        let mask = A::from_ip(subnet.subnet.netmask())?;
+        Some((A::from_ip(subnet.subnet.network())?, mask))
+    });
+    let snat_source = network.snat_addresses.iter().find_map(|&address| A::from_ip(address));
+    let (subnet, mask) = found.unwrap_or((A::UNSPECIFIED, A::UNSPECIFIED));
+    NetworkFamily {
+        subnet,
+        mask,
+        snat_source: snat_source.unwrap_or(A::UNSPECIFIED),
+        present: u32::from(found.is_some()),
+    }
+}
+
+fn isolation_sets(desired: &Desired) -> BTreeMap<IsolationKey, u32> {
+    let number = |name: &str| desired.networks.get(name).map(|network| network.number);
+    let own = desired.networks.values().map(|network| (network.number, network.number));
+    let others = desired.allowed.iter().filter_map(|(a, b)| Some((number(a)?, number(b)?)));
+    own.chain(others)
+        .flat_map(|(a, b)| [IsolationKey { from: a, to: b }, IsolationKey { from: b, to: a }])
+        .map(|key| (key, 1))
+        .collect()
+}
+
+fn family<A: Address>(desired: &Desired, host: &HostFacts) -> FamilyContents<A> {
+    let mut contents = FamilyContents::default();
+    let addresses = host.addresses.values().flatten();
+    contents.host_addresses = addresses.filter_map(|&ip| A::from_ip(ip)).map(|a| (a, 1)).collect();
+    for network in desired.networks.values() {
+        let subnets = network.subnets.iter().filter_map(|subnet| prefix::<A>(subnet.subnet));
+        contents.subnets.extend(subnets.map(|prefix| (prefix, u32::from(network.number))));
+    }
+    for source in &host.masquerade_sources {
+        if let (Some((bits, dst)), Some(address)) =
+            (prefix::<A>(source.destination), A::from_ip(source.source))
+        {
+            let key = MasqueradeKey { ifindex: source.ifindex, dst };
+            contents.masquerade_sources.insert((IFINDEX_BITS + bits, key), address);
+        }
+    }
+    for endpoint in desired.endpoints.values() {
+        let Some(network) = desired.networks.get(&endpoint.network) else { continue };
+        let addr = endpoint.addresses().find_map(|net| A::from_ip(net.addr()));
+        let Some(addr) = addr else { continue };
+        ports::publish(&mut contents, host, endpoint, addr, network.number);
+        if let Some(&ifindex) = host.ifindexes.get(&endpoint.host_ifname) {
+            let value = Endpoint {
+                ifindex,
+                slot: endpoint.slot,
+                network: network.number,
+                mac: endpoint.mac.0,
+                reserved: 0,
+            };
+            contents.endpoints.insert(addr, value);
+        }
+    }
+    contents
+}
+
+/// A prefix of this family, as its length and its address.
+fn prefix<A: Address>(net: IpNet) -> Option<(u32, A)> {
+    Some((u32::from(net.prefix_len()), A::from_ip(net.network())?))
+}

@@ -1,0 +1,353 @@
+//! The desired state on disk: an embedded database, one transaction a change.
+//!
+//! What [`Store::save`] has returned from is on disk, and a crash at any point leaves the state before
+//! or after the change, never one between. A database that cannot be read is reported and left as it
+//! is: it may be all that is left of somebody's networks.
+//!
+//! It also keeps what the host must not forget and nobody configures: the id that its own IPv6 prefix
+//! is made from, and the data path's secret.
+
+use std::{
+    collections::BTreeSet,
+    fs::{DirBuilder, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _,
+    TableDefinition, TableError, WriteTransaction,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+use crate::{
+    desired::Desired,
+    ids::{IdSource, random},
+    model::{Endpoint, Network},
+};
+
+/// The layout of the tables below. A change that older versions cannot read bumps it.
+const SCHEMA: u64 = 1;
+
+const FILE_NAME: &str = "netd.redb";
+
+/// Values are JSON, so that fields can be added.
+const NETWORKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("networks");
+const ENDPOINTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("endpoints");
+const ALLOWED: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("allowed");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+const SCHEMA_KEY: &str = "schema";
+const ULA_KEY: &str = "ula_global_id";
+const SECRET_KEYS: [&str; 2] = ["datapath_secret_0", "datapath_secret_1"];
+
+/// The open database. It can be open once at a time.
+#[derive(Debug)]
+pub struct Store {
+    database: Database,
+    path: PathBuf,
+}
+
+/// What the store holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub desired: Desired,
+    /// The global id of the host's own IPv6 prefix, for [`crate::ipam::ula_prefix`].
+    pub ula_global_id: [u8; 5],
+    /// The key of the data path's source port hash.
+    pub datapath_secret: [u64; 2],
+}
+
+/// A change to the desired state.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    PutNetwork(&'a Network),
+    /// Takes the network's allowances along.
+    RemoveNetwork(&'a str),
+    PutEndpoint(&'a Endpoint),
+    RemoveEndpoint(&'a str),
+    /// A pair as [`Desired::plan_allow`] gives it.
+    Allow(&'a str, &'a str),
+    Disallow(&'a str, &'a str),
+}
+
+/// Why the store cannot be opened, read or written.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    #[error("the state directory {path} cannot be made: {source}; check --state-dir")]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("another netd uses the state directory {path}: stop it, or give another --state-dir")]
+    InUse { path: PathBuf },
+    #[error("{path} is of schema {found}, this netd knows {SCHEMA}: use the netd that wrote it")]
+    Schema { path: PathBuf, found: u64 },
+    #[error(
+        "{path} is corrupt ({source}): restore it from a backup, or move it away to start afresh"
+    )]
+    Corrupt { path: PathBuf, source: CorruptError },
+    #[error("{path} cannot be read: {source}; check its permissions and the disk")]
+    Read { path: PathBuf, source: Box<redb::Error> },
+    #[error("{path} cannot be written: {source}; check its permissions and the disk")]
+    Write { path: PathBuf, source: Box<redb::Error> },
+}
+
+/// What is wrong inside a database.
+#[derive(Debug, Error)]
+pub enum CorruptError {
+    #[error(transparent)]
+    Database(Box<redb::Error>),
+    #[error("not a database")]
+    NotDatabase,
+    #[error("{key} is missing")]
+    Missing { key: &'static str },
+    #[error("{table} {key} cannot be decoded: {source}")]
+    Value { table: &'static str, key: String, source: serde_json::Error },
+    #[error("endpoint {endpoint} is on network {network}, which is missing")]
+    NoNetwork { endpoint: String, network: String },
+    #[error("the database's own structure is damaged")]
+    Structure,
+}
+
+impl Store {
+    /// Opens the store of a state directory, and makes both where they do not exist.
+    ///
+    /// # Errors
+    /// Where the database is in use, of another schema, or cannot be read.
+    pub fn open(state_dir: &Path, ids: &mut dyn IdSource) -> Result<Self, StoreError> {
+        let path = state_dir.join(FILE_NAME);
+        create_dir(state_dir)
+            .map_err(|source| StoreError::Directory { path: state_dir.to_owned(), source })?;
+        let database = guarded(&path, || {
+            let mut database = Database::create(&path).map_err(|e| open_error(&path, e))?;
+            // Reading trusts the pages; only this compares their checksums.
+            if !database.check_integrity().map_err(|e| open_error(&path, e))? {
+                tracing::warn!(path = %path.display(), "the store was damaged and has been repaired");
+            }
+            Ok(database)
+        })?;
+        let store = Self { database, path };
+        store.secure()?;
+        store.initialise(ids)?;
+        Ok(store)
+    }
+
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// Where the database is of another schema or corrupt.
+    pub fn load(&self) -> Result<Stored, StoreError> {
+        guarded(&self.path, || self.read_all())
+    }
+
+    /// Writes changes, all or none; they are on disk when this returns.
+    ///
+    /// # Errors
+    /// Where the disk refuses. Nothing has changed then.
+    pub fn save(&self, changes: &[Change<'_>]) -> Result<(), StoreError> {
+        self.write(|transaction| changes.iter().try_for_each(|change| apply(transaction, *change)))
+    }
+
+    fn secure(&self) -> Result<(), StoreError> {
+        let error = |source| StoreError::Directory { path: self.path.clone(), source };
+        std::fs::set_permissions(&self.path, Permissions::from_mode(0o600)).map_err(error)
+    }
+
+    /// Writes the schema and the secrets into a database that has no table yet.
+    fn initialise(&self, ids: &mut dyn IdSource) -> Result<(), StoreError> {
+        let is_empty = guarded(&self.path, || {
+            let transaction = self.database.begin_read().map_err(|e| self.read_error(e))?;
+            let mut tables = transaction.list_tables().map_err(|e| self.read_error(e))?;
+            Ok(tables.next().is_none())
+        })?;
+        if !is_empty {
+            return Ok(());
+        }
+        let [a, b, c, d, e] = random(ids);
+        let ula = u64::from_be_bytes([0, 0, 0, a, b, c, d, e]);
+        let secret = SECRET_KEYS.map(|key| (key, u64::from_le_bytes(random(ids))));
+        self.write(|transaction| {
+            transaction.open_table(NETWORKS)?;
+            transaction.open_table(ENDPOINTS)?;
+            transaction.open_table(ALLOWED)?;
+            let mut meta = transaction.open_table(META)?;
+            for (key, value) in [(SCHEMA_KEY, SCHEMA), (ULA_KEY, ula)].into_iter().chain(secret) {
+                meta.insert(key, value)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn write(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), StoreError> {
+        let write = || {
+            let mut transaction = self.database.begin_write()?;
+            transaction.set_durability(Durability::Immediate)?;
+            change(&transaction)?;
+            transaction.commit()?;
+            Ok(())
+        };
+        guarded(&self.path, || {
+            write().map_err(|source| StoreError::Write {
+                path: self.path.clone(),
+                source: Box::new(source),
+            })
+        })
+    }
+
+    fn read_all(&self) -> Result<Stored, StoreError> {
+        let transaction = self.database.begin_read().map_err(|e| self.read_error(e))?;
+        let meta = transaction.open_table(META).map_err(|e| self.table_error(e, "meta"))?;
+        let get = |key| {
+            let value = meta.get(key).map_err(|e| self.read_error(e))?;
+            value
+                .map(|value| value.value())
+                .ok_or_else(|| self.corrupt(CorruptError::Missing { key }))
+        };
+        let found = get(SCHEMA_KEY)?;
+        if found != SCHEMA {
+            return Err(StoreError::Schema { path: self.path.clone(), found });
+        }
+        let [_, _, _, ula_global_id @ ..] = get(ULA_KEY)?.to_be_bytes();
+        let datapath_secret = [get(SECRET_KEYS[0])?, get(SECRET_KEYS[1])?];
+
+        let networks =
+            transaction.open_table(NETWORKS).map_err(|e| self.table_error(e, "networks"))?;
+        let networks: Vec<Network> = self.values(&networks, "network")?;
+        let endpoints =
+            transaction.open_table(ENDPOINTS).map_err(|e| self.table_error(e, "endpoints"))?;
+        let endpoints: Vec<Endpoint> = self.values(&endpoints, "endpoint")?;
+        let allowed =
+            transaction.open_table(ALLOWED).map_err(|e| self.table_error(e, "allowed"))?;
+        let mut pairs = BTreeSet::new();
+        for entry in allowed.iter().map_err(|e| self.read_error(e))? {
+            let (pair, ()) = entry.map(|(pair, _)| (pair, ())).map_err(|e| self.read_error(e))?;
+            let (a, b) = pair.value();
+            pairs.insert((a.to_owned(), b.to_owned()));
+        }
+        let desired = Desired::new(
+            networks.into_iter().map(|network| (network.name.clone(), network)).collect(),
+            endpoints.into_iter().map(|endpoint| (endpoint.name.clone(), endpoint)).collect(),
+            pairs,
+        );
+        self.check_references(&desired)?;
+        Ok(Stored { desired, ula_global_id, datapath_secret })
+    }
+
+    fn values<T: DeserializeOwned>(
+        &self,
+        table: &impl redb::ReadableTable<&'static str, &'static [u8]>,
+        name: &'static str,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut values = Vec::new();
+        for entry in table.iter().map_err(|e| self.read_error(e))? {
+            let (key, value) = entry.map_err(|e| self.read_error(e))?;
+            values.push(serde_json::from_slice(value.value()).map_err(|source| {
+                let key = key.value().to_owned();
+                self.corrupt(CorruptError::Value { table: name, key, source })
+            })?);
+        }
+        Ok(values)
+    }
+
+    fn check_references(&self, desired: &Desired) -> Result<(), StoreError> {
+        let mut endpoints = desired.endpoints.values();
+        match endpoints.find(|endpoint| !desired.networks.contains_key(&endpoint.network)) {
+            None => Ok(()),
+            Some(endpoint) => Err(self.corrupt(CorruptError::NoNetwork {
+                endpoint: endpoint.name.clone(),
+                network: endpoint.network.clone(),
+            })),
+        }
+    }
+
+    fn read_error(&self, error: impl Into<redb::Error>) -> StoreError {
+        read_error(&self.path, error.into())
+    }
+
+    fn table_error(&self, error: TableError, key: &'static str) -> StoreError {
+        if matches!(error, TableError::TableDoesNotExist(_)) {
+            self.corrupt(CorruptError::Missing { key })
+        } else {
+            self.read_error(error)
+        }
+    }
+
+    fn corrupt(&self, source: CorruptError) -> StoreError {
+        StoreError::Corrupt { path: self.path.clone(), source }
+    }
+}
+
+fn create_dir(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        result => result,
+    }
+}
+
+fn open_error(path: &Path, error: DatabaseError) -> StoreError {
+    if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+        return StoreError::InUse { path: path.parent().unwrap_or(path).to_owned() };
+    }
+    let error = redb::Error::from(error);
+    if matches!(&error, redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData) {
+        return StoreError::Corrupt { path: path.to_owned(), source: CorruptError::NotDatabase };
+    }
+    read_error(path, error)
+}
+
+fn read_error(path: &Path, error: redb::Error) -> StoreError {
+    let (path, source) = (path.to_owned(), Box::new(error));
+    if matches!(*source, redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_)) {
+        StoreError::Corrupt { path, source: CorruptError::Database(source) }
+    } else {
+        StoreError::Read { path, source }
+    }
+}
+
+/// Turns a panic of the database, which asserts its own structure, into an error.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(StoreError::Corrupt { path: path.to_owned(), source: CorruptError::Structure })
+    })
+}
+
+fn apply(transaction: &WriteTransaction, change: Change<'_>) -> Result<(), redb::Error> {
+    match change {
+        Change::PutNetwork(network) => put(transaction, NETWORKS, &network.name, network)?,
+        Change::RemoveNetwork(name) => {
+            transaction.open_table(NETWORKS)?.remove(name)?;
+            transaction.open_table(ALLOWED)?.retain(|(a, b), ()| a != name && b != name)?;
+        }
+        Change::PutEndpoint(endpoint) => put(transaction, ENDPOINTS, &endpoint.name, endpoint)?,
+        Change::RemoveEndpoint(name) => {
+            transaction.open_table(ENDPOINTS)?.remove(name)?;
+        }
+        Change::Allow(a, b) => {
+            transaction.open_table(ALLOWED)?.insert((a, b), ())?;
+        }
+        Change::Disallow(a, b) => {
+            transaction.open_table(ALLOWED)?.remove((a, b))?;
+        }
+    }
+    Ok(())
+}
+
+fn put(
+    transaction: &WriteTransaction,
+    table: TableDefinition<'_, &str, &[u8]>,
+    name: &str,
+    value: &impl Serialize,
+) -> Result<(), redb::Error> {
+    let json = serde_json::to_vec(value).map_err(|error| redb::Error::Io(error.into()))?;
+    transaction.open_table(table)?.insert(name, json.as_slice())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

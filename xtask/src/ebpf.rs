@@ -1,0 +1,124 @@
+//! Building the eBPF object with the stable compiler that builds everything else.
+//!
+//! Two things are missing there for the BPF target: a compiled `core`, which `-Z build-std` makes
+//! from the standard library's source, and a linker, which is bpf-linker. `toolchain` gets both.
+//!
+//! `netd` embeds the result, so the file is written only when its bytes differ: otherwise each
+//! `cargo xtask` would rebuild the daemon.
+
+use std::{
+    env::consts::ARCH,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{process, toolchain::Toolchain, workspace::Workspace};
+
+const TARGET: &str = "bpfel-unknown-none";
+
+/// Settings of the user that would replace or change the flags below.
+const FLAG_SETTINGS: &[&str] = &["RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"];
+
+/// Builds the object, with aya-log's lines in it or not, and returns its path.
+///
+/// # Errors
+/// Fails if the toolchain cannot be prepared or the object does not compile.
+pub(crate) fn build(workspace: &Workspace, packet_log: bool) -> Result<PathBuf> {
+    let toolchain = Toolchain::prepare(workspace)?;
+    process::run(&mut cargo(workspace, &toolchain, "build", packet_log))?;
+
+    let built = build_dir(workspace, packet_log).join(TARGET).join("release/netd-ebpf");
+    let object = path(workspace, packet_log);
+    copy_if_changed(&built, &object)?;
+    Ok(object)
+}
+
+/// Where the object is after [`build`].
+pub(crate) fn path(workspace: &Workspace, packet_log: bool) -> PathBuf {
+    let name = if packet_log { "netd-ebpf-packet-log.o" } else { "netd-ebpf.o" };
+    workspace.target().join("ebpf").join(name)
+}
+
+/// A cargo subcommand (`build`, `clippy`) on `netd-ebpf` for the BPF target.
+pub(crate) fn cargo(
+    workspace: &Workspace,
+    toolchain: &Toolchain,
+    subcommand: &str,
+    packet_log: bool,
+) -> Command {
+    let mut cargo = workspace.cargo(subcommand);
+    cargo.args(["--package", "netd-ebpf", "--release", "-Z", "build-std=core"]);
+    cargo.args(["--target", TARGET, "--target-dir"]).arg(build_dir(workspace, packet_log));
+    if packet_log {
+        cargo.args(["--features", "packet-log"]);
+    }
+    for name in FLAG_SETTINGS {
+        cargo.env_remove(name);
+    }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", rustc_flags(&toolchain.bpf_linker));
+    // Lets a stable compiler accept `-Z build-std`.
+    cargo.env("RUSTC_BOOTSTRAP", "1");
+    if let Some(library) = &toolchain.library {
+        // cargo's only way to take the source from elsewhere than the sysroot, despite its name.
+        cargo.env("__CARGO_TESTS_ONLY_SRC_ROOT", library);
+    }
+    cargo
+}
+
+/// Flags in the form of `CARGO_ENCODED_RUSTFLAGS`, which allows spaces in paths.
+fn rustc_flags(bpf_linker: &Path) -> String {
+    [
+        format!("-Clinker={}", bpf_linker.display()),
+        // Map definitions and the verifier's source lines come from BTF.
+        "-Clink-arg=--btf".to_owned(),
+        // aya-ebpf asks it which kernel registers and structures to expect.
+        format!("--cfg=bpf_target_arch=\"{ARCH}\""),
+        "-Cdebuginfo=2".to_owned(),
+    ]
+    .join("\x1f")
+}
+
+/// Each flavour has its own folder, so that switching between them rebuilds nothing.
+fn build_dir(workspace: &Workspace, packet_log: bool) -> PathBuf {
+    workspace.target().join(if packet_log { "ebpf-build-packet-log" } else { "ebpf-build" })
+}
+
+fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
+    let bytes = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    if fs::read(to).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    // By rename: whoever reads the object meanwhile sees the old or the new one, never half of it.
+    let partial = to.with_extension("partial");
+    fs::write(&partial, bytes).with_context(|| format!("cannot write {}", partial.display()))?;
+    fs::rename(&partial, to).with_context(|| format!("cannot write {}", to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unchanged_object_keeps_its_time_stamp() {
+        let folder = std::env::temp_dir().join(format!("xtask-ebpf-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (from, to) = (folder.join("from"), folder.join("out/to.o"));
+
+        fs::write(&from, "one").unwrap();
+        copy_if_changed(&from, &to).unwrap();
+        let first = fs::metadata(&to).unwrap().modified().unwrap();
+        copy_if_changed(&from, &to).unwrap();
+        assert_eq!(fs::metadata(&to).unwrap().modified().unwrap(), first);
+
+        fs::write(&from, "two").unwrap();
+        copy_if_changed(&from, &to).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"two");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

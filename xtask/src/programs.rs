@@ -1,0 +1,130 @@
+//! The system programs that xtask and the tests call, and the Debian package each comes in.
+
+use std::{
+    env,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, bail};
+
+/// What a program is needed for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The commands that `cargo xtask run` prints.
+    Demo,
+    /// Unpacking the standard library's source.
+    Toolchain,
+    /// The datapath tests.
+    Datapath,
+    /// The system tests.
+    System,
+}
+
+/// A program, the packages that have it and what needs it.
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    /// The first one that the system knows is the right one.
+    pub(crate) packages: &'static [&'static str],
+    purposes: &'static [Purpose],
+}
+
+use Purpose::{Datapath, Demo, System, Toolchain};
+
+const PROGRAMS: &[Program] = &[
+    program("ip", &["iproute2"], &[Demo, Datapath, System]),
+    program("curl", &["curl"], &[Demo, System]),
+    program("python3", &["python3"], &[Demo, System]),
+    program("tar", &["tar"], &[Toolchain]),
+    program("xz", &["xz-utils"], &[Toolchain]),
+    program("nft", &["nftables"], &[System]),
+    program("iptables", &["iptables"], &[System]),
+    program("iperf3", &["iperf3"], &[System]),
+    program("nginx", &["nginx-light", "nginx"], &[System]),
+    // Debian 11 and Ubuntu 20.04 know it as dnsutils.
+    program("dig", &["bind9-dnsutils", "dnsutils"], &[System]),
+    program("dnsmasq", &["dnsmasq-base"], &[System]),
+    program("ping", &["iputils-ping"], &[System]),
+    program("socat", &["socat"], &[System]),
+    program("nsenter", &["util-linux"], &[System]),
+    program("sysctl", &["procps"], &[System]),
+];
+
+const fn program(
+    name: &'static str,
+    packages: &'static [&'static str],
+    purposes: &'static [Purpose],
+) -> Program {
+    Program { name, packages, purposes }
+}
+
+/// Every program that is not there.
+pub(crate) fn missing() -> Vec<&'static Program> {
+    PROGRAMS.iter().filter(|program| find(program.name).is_none()).collect()
+}
+
+/// The programs for `purpose` that are not there.
+pub(crate) fn missing_for(purpose: Purpose) -> Vec<&'static Program> {
+    let mut programs = missing();
+    programs.retain(|program| program.purposes.contains(&purpose));
+    programs
+}
+
+/// Checks that everything for `purpose` is there.
+///
+/// # Errors
+/// Fails with a list of the missing programs, their packages and what to do.
+pub(crate) fn require(purpose: Purpose) -> Result<()> {
+    let missing = missing_for(purpose);
+    if !missing.is_empty() {
+        bail!("{}", describe(&missing));
+    }
+    Ok(())
+}
+
+/// Names each missing program with its package, and how to get them.
+pub(crate) fn describe(missing: &[&Program]) -> String {
+    let mut text = String::from("these programs are missing:\n");
+    for program in missing {
+        text +=
+            &format!("  {:<9} Debian package {}\n", program.name, program.packages.join(" or "));
+    }
+    text + "`cargo xtask setup` installs them where there is apt"
+}
+
+/// The package that has `program`, if it is one of ours.
+pub(crate) fn package_of(program: &str) -> Option<&'static str> {
+    let program = PROGRAMS.iter().find(|candidate| candidate.name == program)?;
+    program.packages.first().copied()
+}
+
+/// Looks a program up on PATH, and where root's PATH has more than a user's.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let sbin = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    let candidates = env::split_paths(&path).chain(sbin).map(|folder| folder.join(name));
+    candidates.into_iter().find(|file| is_executable(file))
+}
+
+fn is_executable(file: &Path) -> bool {
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shell_is_found_and_nonsense_is_not() {
+        assert!(find("sh").is_some());
+        assert_eq!(find("no-such-program"), None);
+    }
+
+    #[test]
+    fn missing_programs_are_listed_with_their_packages() {
+        let dig = PROGRAMS.iter().find(|program| program.name == "dig").unwrap();
+        let text = describe(&[dig]);
+        assert!(text.contains("dig       Debian package bind9-dnsutils or dnsutils"), "{text}");
+        assert!(text.contains("cargo xtask setup"), "{text}");
+    }
+}

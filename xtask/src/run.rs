@@ -1,0 +1,184 @@
+//! `cargo xtask run`: from a fresh clone to a running daemon, with something to try next.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    build,
+    process::{self, quote},
+    programs::{self, Purpose},
+    workspace::Workspace,
+};
+
+/// The daemon's own default for `--socket`.
+const SOCKET_VARIABLE: &str = "NETD_SOCKET";
+
+const PAGE: &str = "It works: this page came through netd.\n";
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Logs each packet's verdict (development only)
+    #[arg(long)]
+    packet_log: bool,
+    /// Arguments for `netd run`
+    #[arg(last = true, value_name = "NETD_ARGS")]
+    netd_args: Vec<OsString>,
+}
+
+/// Builds in release mode, says what to try and becomes the daemon.
+///
+/// # Errors
+/// Fails if something cannot be built or the daemon cannot be started.
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let build_args = build::Args { release: true, packet_log: args.packet_log };
+    let netd = build::build(workspace, &build_args)?;
+    let missing = programs::missing_for(Purpose::Demo);
+    if !missing.is_empty() {
+        eprintln!(
+            "xtask: the daemon runs, but for the commands below {}",
+            programs::describe(&missing)
+        );
+    }
+
+    let mut daemon = process::as_root(&netd)?;
+    daemon.arg("run").args(&args.netd_args);
+    let mut socket = socket_argument(&args.netd_args);
+    if socket.is_none() {
+        // sudo would not hand the variable on, and another terminal may not have it.
+        socket = env::var(SOCKET_VARIABLE).ok().filter(|value| !value.is_empty());
+        daemon.args(socket.iter().flat_map(|socket| ["--socket", socket]));
+    }
+    let demo = Demo {
+        netd: as_typed(&netd),
+        socket,
+        page: write_page(workspace)?,
+        sudo: !process::is_root(),
+    };
+    println!("{}", demo.text());
+    Err(become_process(daemon))
+}
+
+/// What the user may paste into another terminal.
+struct Demo {
+    netd: String,
+    socket: Option<String>,
+    /// The folder of a web page.
+    page: PathBuf,
+    sudo: bool,
+}
+
+impl Demo {
+    fn text(&self) -> String {
+        let [first, second, third] = self.commands();
+        let (sudo, netd) = (self.sudo(), self.netd());
+        format!(
+            "\nOnce the log says ready, try in another terminal:\n\n  {first}\n  {second}\n  {third}\n\n\
+             They attach a sandbox to a network, start a web server in it and fetch its page from \
+             the host.\nCtrl-C ends the daemon, and traffic keeps flowing. This removes everything:\n\n  \
+             {sudo}ip netns pids web | xargs -r {sudo}kill; {netd} stop --detach; {sudo}ip netns del web\n"
+        )
+    }
+
+    /// Three lines, each complete by itself, that work in this order.
+    fn commands(&self) -> [String; 3] {
+        let (sudo, netd, page) = (self.sudo(), self.netd(), quote(&self.page.to_string_lossy()));
+        [
+            format!(
+                "{sudo}ip netns add web && {netd} network create demo && \
+                 {netd} network connect demo web -p 8080:80"
+            ),
+            format!(
+                "{sudo}ip netns exec web python3 -m http.server 80 --directory {page} >/dev/null 2>&1 &"
+            ),
+            // Pasted together with the line before, it arrives before the server listens.
+            "curl --silent --show-error --retry 5 --retry-connrefused http://localhost:8080/"
+                .to_owned(),
+        ]
+    }
+
+    fn netd(&self) -> String {
+        let socket = self.socket.as_deref().map(|path| format!(" --socket {}", quote(path)));
+        format!("{}{}{}", self.sudo(), quote(&self.netd), socket.unwrap_or_default())
+    }
+
+    fn sudo(&self) -> &'static str {
+        if self.sudo { "sudo " } else { "" }
+    }
+}
+
+/// The value of `--socket` among the daemon's arguments.
+fn socket_argument(args: &[OsString]) -> Option<String> {
+    let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let joined = args.iter().find_map(|arg| arg.strip_prefix("--socket=").map(str::to_owned));
+    let apart =
+        || args.windows(2).find(|pair| pair[0] == "--socket").map(|pair| pair[1].to_string());
+    joined.or_else(apart)
+}
+
+/// `netd` where PATH leads to the one just built, else its absolute path.
+fn as_typed(netd: &Path) -> String {
+    let on_path = programs::find("netd").and_then(|found| found.canonicalize().ok());
+    let is_ours = on_path.is_some() && on_path == netd.canonicalize().ok();
+    if is_ours { "netd".to_owned() } else { netd.display().to_string() }
+}
+
+fn write_page(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = workspace.target().join("demo");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::write(folder.join("index.html"), PAGE).context("cannot write the demo's page")?;
+    Ok(folder)
+}
+
+/// Replaces xtask, so that Ctrl-C and signals go to the daemon and nothing stands in between.
+fn become_process(mut command: Command) -> anyhow::Error {
+    let error = command.exec();
+    anyhow::Error::new(error).context(format!("cannot start `{}`", process::line(&command)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_socket(args: &[&str], expected: Option<&str>) {
+        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+        assert_eq!(socket_argument(&args).as_deref(), expected);
+    }
+
+    #[test]
+    fn the_daemons_socket_is_found_in_both_forms() {
+        check_socket(&[], None);
+        check_socket(&["--takeover", "--socket", "/tmp/a"], Some("/tmp/a"));
+        check_socket(&["--socket=/tmp/b"], Some("/tmp/b"));
+        check_socket(&["--socket"], None);
+    }
+
+    #[test]
+    fn the_commands_carry_sudo_the_socket_and_quotes() {
+        let demo = Demo {
+            netd: "/my clone/target/release/netd".to_owned(),
+            socket: Some("/tmp/a".to_owned()),
+            page: PathBuf::from("/page"),
+            sudo: true,
+        };
+        let [first, second, _] = demo.commands();
+        assert_eq!(
+            first,
+            "sudo ip netns add web && \
+             sudo '/my clone/target/release/netd' --socket /tmp/a network create demo && \
+             sudo '/my clone/target/release/netd' --socket /tmp/a network connect demo web -p 8080:80"
+        );
+        assert_eq!(
+            second,
+            "sudo ip netns exec web python3 -m http.server 80 --directory /page >/dev/null 2>&1 &"
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! `cargo xtask test`: every test there is, or the layers asked for.
+//!
+//! Tests are always compiled as the calling user. Those that need root are then started through
+//! sudo, by cargo's own `runner` setting; cargo itself never runs as root because of us.
+
+use std::{env, ffi::OsString, process::Command};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    build, ebpf, process,
+    programs::{self, Purpose},
+    workspace::Workspace,
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Which tests to run; may be given more than once
+    #[arg(long = "layer", value_name = "LAYER", value_delimiter = ',', default_value = "all")]
+    layers: Vec<Layer>,
+    /// Runs only tests whose name contains this
+    filter: Option<String>,
+    /// Arguments for the test programs
+    #[arg(last = true)]
+    test_args: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Layer {
+    /// Pure code; needs neither root nor a kernel with BPF
+    Unit,
+    /// Packets through the eBPF programs, without a network
+    Datapath,
+    /// The daemon in network namespaces
+    System,
+    /// All of them
+    All,
+}
+
+/// Runs the layers one after the other, all of them even if an early one fails.
+///
+/// # Errors
+/// Fails if something is missing, does not compile, or a test fails.
+pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<()> {
+    let is_wanted =
+        |layer: &Layer| args.layers.contains(layer) || args.layers.contains(&Layer::All);
+    let layers: Vec<Layer> =
+        [Layer::Unit, Layer::Datapath, Layer::System].into_iter().filter(is_wanted).collect();
+    require_programs(&layers)?;
+
+    if layers == [Layer::Unit] {
+        // The daemon's own unit tests embed the object too.
+        ebpf::build(workspace, false)?;
+    } else {
+        build::build(workspace, &build::Args { release: false, packet_log: false })?;
+    }
+
+    let mut failed = Vec::new();
+    for layer in layers {
+        if let Err(error) = process::run(&mut cargo_test(workspace, layer, args)?) {
+            failed.push(format!("{error:#}"));
+        }
+    }
+    if !failed.is_empty() {
+        bail!("{}", failed.join("\n"));
+    }
+    Ok(())
+}
+
+fn require_programs(layers: &[Layer]) -> Result<()> {
+    // The last layer needs all that the one before it does.
+    if layers.contains(&Layer::System) {
+        return programs::require(Purpose::System);
+    }
+    if layers.contains(&Layer::Datapath) {
+        return programs::require(Purpose::Datapath);
+    }
+    Ok(())
+}
+
+fn cargo_test(workspace: &Workspace, layer: Layer, args: &Args) -> Result<Command> {
+    let mut cargo = workspace.cargo_build("test");
+    cargo.arg("--no-fail-fast");
+    match layer {
+        Layer::Unit | Layer::All => {
+            cargo.args(["--package", "netd-common", "--package", "netd", "--package", "xtask"]);
+        }
+        Layer::Datapath => {
+            cargo.args(["--package", "netd-tests", "--lib", "--test", "datapath"]);
+        }
+        Layer::System => {
+            cargo.args(["--package", "netd-tests", "--test", "system"]);
+        }
+    }
+    cargo.env("NETD_BIN", workspace.netd(false));
+    cargo.env("NETD_EBPF_OBJECT", ebpf::path(workspace, false));
+    if matches!(layer, Layer::Datapath | Layer::System) && !process::is_root() {
+        let runner = as_root_runner(&cargo)?;
+        cargo.arg("--config").arg(runner);
+    }
+    cargo.args(&args.filter).arg("--").args(&args.test_args);
+    Ok(cargo)
+}
+
+/// The setting that makes cargo start test programs through sudo.
+///
+/// `sudo -E` depends on the host's sudoers, so what tests read is handed over by env(1).
+fn as_root_runner(cargo: &Command) -> Result<String> {
+    let sudo_env = process::as_root("env")?;
+    let mut words = vec![sudo_env.get_program().to_string_lossy().into_owned()];
+    words.extend(sudo_env.get_args().map(|arg| arg.to_string_lossy().into_owned()));
+
+    let ours =
+        cargo.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+    for (name, value) in env::vars_os().chain(ours) {
+        let name = name.to_string_lossy();
+        if ["NETD_", "RUST_", "PROPTEST_"].iter().any(|prefix| name.starts_with(prefix)) {
+            words.push(format!("{name}={}", value.to_string_lossy()));
+        }
+    }
+    let words: Vec<String> = words.iter().map(|word| toml_string(word)).collect();
+    Ok(format!("target.'cfg(all())'.runner = [{}]", words.join(", ")))
+}
+
+/// A TOML basic string.
+fn toml_string(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', r"\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_quoted_for_toml() {
+        assert_eq!(toml_string(r#"a "b" \c"#), r#""a \"b\" \\c""#);
+    }
+}
