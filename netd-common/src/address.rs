@@ -34,6 +34,8 @@ pub trait Address: IpHeader + Pod + Eq + Ord + Hash + Debug + Into<IpAddr> {
     /// The unspecified address; as a published port's host address it means "any local address".
     const UNSPECIFIED: Self;
 
+    /// [`Self::UNSPECIFIED`], in a way that the BPF compiler does not turn into a call of memset.
+    fn unspecified() -> Self;
     /// The address of this family in `address`, if it has this family.
     fn from_ip(address: IpAddr) -> Option<Self>;
     /// Inside 127.0.0.0/8, or ::1.
@@ -117,7 +119,7 @@ impl Debug for Port {
 impl V4 {
     /// The address.
     pub const fn new(address: Ipv4Addr) -> Self {
-        Self { be: u32::from_ne_bytes(address.octets()) }
+        Self { be: u32::from_be_bytes(address.octets()).to_be() }
     }
 
     /// The address whose word in network order is `be`, as socket addresses carry it.
@@ -145,10 +147,10 @@ impl V6 {
         let o = address.octets();
         Self {
             be: [
-                u32::from_ne_bytes([o[0], o[1], o[2], o[3]]),
-                u32::from_ne_bytes([o[4], o[5], o[6], o[7]]),
-                u32::from_ne_bytes([o[8], o[9], o[10], o[11]]),
-                u32::from_ne_bytes([o[12], o[13], o[14], o[15]]),
+                u32::from_be_bytes([o[0], o[1], o[2], o[3]]).to_be(),
+                u32::from_be_bytes([o[4], o[5], o[6], o[7]]).to_be(),
+                u32::from_be_bytes([o[8], o[9], o[10], o[11]]).to_be(),
+                u32::from_be_bytes([o[12], o[13], o[14], o[15]]).to_be(),
             ],
         }
     }
@@ -177,6 +179,11 @@ impl Address for V4 {
     const FAMILY: Family = Family::V4;
     const BITS: u32 = 32;
     const UNSPECIFIED: Self = Self { be: 0 };
+
+    #[inline(always)]
+    fn unspecified() -> Self {
+        Self::UNSPECIFIED
+    }
 
     fn from_ip(address: IpAddr) -> Option<Self> {
         match address {
@@ -225,6 +232,11 @@ impl Address for V6 {
     const FAMILY: Family = Family::V6;
     const BITS: u32 = 128;
     const UNSPECIFIED: Self = Self { be: [0; 4] };
+
+    #[inline(always)]
+    fn unspecified() -> Self {
+        Self { be: [core::hint::black_box(0); 4] }
+    }
 
     fn from_ip(address: IpAddr) -> Option<Self> {
         match address {
@@ -283,7 +295,7 @@ impl Address for V6 {
 
 impl From<V4> for IpAddr {
     fn from(address: V4) -> Self {
-        Self::V4(Ipv4Addr::from(address.be.to_ne_bytes()))
+        Self::V4(Ipv4Addr::from(u32::from_be(address.be)))
     }
 }
 
@@ -321,7 +333,7 @@ mod tests {
             prop_assert_eq!(bytemuck::cast::<V6, [u8; 16]>(V6::new(b)), v6);
             prop_assert_eq!(IpAddr::from(V4::new(a)), IpAddr::V4(a));
             prop_assert_eq!(IpAddr::from(V6::new(b)), IpAddr::V6(b));
-            prop_assert_eq!(Port::new(port).to_wire().to_ne_bytes(), port.to_be_bytes());
+            prop_assert_eq!(bytemuck::cast::<Port, [u8; 2]>(Port::new(port)), port.to_be_bytes());
         }
 
         #[test]

@@ -73,10 +73,8 @@ pub struct CtEntry<A> {
     pub new_dport: Port,
     /// The device that packets of this direction are redirected to; 0 on the stack path.
     pub redirect_ifindex: u32,
-    /// The Ethernet destination of redirected packets.
-    pub dst_mac: [u8; 6],
-    /// The Ethernet source of redirected packets.
-    pub src_mac: [u8; 6],
+    /// The Ethernet destination and source of redirected packets, as they stand in the header.
+    pub macs: [u32; 3],
     /// When a packet of this direction was seen last. Units: seconds of the monotonic clock.
     pub last_seen_secs: u32,
     /// When the flow began. Units: seconds of the monotonic clock.
@@ -239,18 +237,16 @@ pub struct Scratch<A> {
 
 impl<A: Address> Scratch<A> {
     /// Fills in the reply half's entry, which needs no source port: its packets go back to `key`.
+    ///
+    /// Counters and redirection are not touched: the memory is made zeroed and nobody writes them here.
+    /// (Clearing them would be a call of memset, see `lint`.)
     #[inline(always)]
     pub fn write_reply(&mut self, now: u32, generation: u32) {
         let Self { entry, new, .. } = self;
-        entry.packets = 0;
-        entry.bytes = 0;
         entry.new_src = new.key.dst;
         entry.new_dst = new.key.src;
         entry.new_sport = new.key.dport;
         entry.new_dport = new.key.sport;
-        entry.redirect_ifindex = 0;
-        entry.dst_mac = [0; 6];
-        entry.src_mac = [0; 6];
         entry.last_seen_secs = now;
         entry.created_secs = now;
         entry.slot = new.slot;
@@ -260,7 +256,6 @@ impl<A: Address> Scratch<A> {
         entry.flags = new.flags | CtFlags::REPLY;
         entry.seen = 0;
         entry.peer_scope = new.key.scope;
-        entry.reserved = 0;
     }
 
     /// Turns the reply half's entry into the original half's.

@@ -24,10 +24,9 @@ pub struct PublishedPortKey<A> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublishedRangeKey<A> {
-    /// IP protocol number.
-    pub proto: u8,
-    /// Always zero.
-    pub reserved: [u8; 3],
+    /// IP protocol number, always matched in full. (A whole word: the compiler clears smaller pieces by
+    /// calling memset.)
+    pub proto: u32,
     /// The host address, or the unspecified one for every local address.
     pub addr: A,
     /// The first port of the prefix, big endian.
@@ -71,7 +70,7 @@ impl<A: Address> PublishedRangeKey<A> {
 
     /// The key for `port`, in full; a shorter prefix length makes it a range.
     pub fn new(addr: A, proto: u8, port: u16) -> Self {
-        Self { proto, reserved: [0; 3], addr, port: port.to_be_bytes(), tail: [0; 2] }
+        Self { proto: u32::from(proto), addr, port: port.to_be_bytes(), tail: [0; 2] }
     }
 }
 

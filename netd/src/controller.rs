@@ -24,7 +24,7 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use crate::{
-    api::{Item, Request},
+    api::Request,
     config::Config,
     datapath::{Datapath, DatapathError, Pins},
     desired::{
@@ -145,21 +145,7 @@ impl Controller {
     /// Answers a request.
     pub(crate) async fn handle(&mut self, command: Command) -> Next {
         let Command { request, reply } = command;
-        match request {
-            Request::ConntrackList { filter } => self.list_flows(filter, reply),
-            Request::ConntrackCount => self.count_flows(reply),
-            Request::ConntrackFlush { filter } => self.flush_flows(filter, reply),
-            Request::Stop { detach } => return self.stop(detach, reply).await,
-            request => match self.answer(request).await {
-                Ok(items) => reply.finish(items),
-                Err(error) => reply.refuse(&in_one_line(&error)),
-            },
-        }
-        Next::GoOn
-    }
-
-    async fn answer(&mut self, request: Request) -> Result<Vec<Item>, RequestError> {
-        match request {
+        let result = match request {
             Request::NetworkCreate(create) => self.create_network(&create).await,
             Request::NetworkList => Ok(self.networks()),
             Request::NetworkInspect { names } => self.inspect_networks(&names),
@@ -169,22 +155,35 @@ impl Controller {
             Request::NetworkDisconnect { network, sandbox, force } => {
                 self.disconnect(&network, &sandbox, force).await
             }
-            Request::NetworkAllow { a, b } => self.allow(&a, &b).await,
-            Request::NetworkDisallow { a, b } => self.disallow(&a, &b).await,
+            Request::NetworkAllow { a, b } => self.allow(&a, &b),
+            Request::NetworkDisallow { a, b } => self.disallow(&a, &b),
             Request::EndpointList => self.endpoints(),
             Request::EndpointInspect { names } => self.inspect_endpoints(&names),
-            Request::PortAdd { endpoint, specs } => self.add_ports(&endpoint, &specs).await,
+            Request::PortAdd { endpoint, specs } => self.add_ports(&endpoint, &specs),
             Request::PortRemove { endpoint, specs, kill } => {
-                self.remove_ports(&endpoint, &specs, kill).await
+                self.remove_ports(&endpoint, &specs, kill)
             }
             Request::PortList { endpoint } => self.ports(endpoint.as_deref()),
             Request::Stats => self.stats(),
-            // Answered by `handle`, which they leave with their reply.
-            Request::ConntrackList { .. }
-            | Request::ConntrackCount
-            | Request::ConntrackFlush { .. }
-            | Request::Stop { .. } => Ok(Vec::new()),
+            Request::ConntrackList { filter } => {
+                self.list_flows(filter, reply);
+                return Next::GoOn;
+            }
+            Request::ConntrackCount => {
+                self.count_flows(reply);
+                return Next::GoOn;
+            }
+            Request::ConntrackFlush { filter } => {
+                self.flush_flows(filter, reply);
+                return Next::GoOn;
+            }
+            Request::Stop { detach } => return self.stop(detach, reply).await,
+        };
+        match result {
+            Ok(items) => reply.finish(items),
+            Err(error) => reply.refuse(&in_one_line(&error)),
         }
+        Next::GoOn
     }
 
     /// Reads the configuration again; what cannot change at run time keeps its value.
@@ -259,6 +258,9 @@ impl Controller {
         if detach && let Err(error) = self.remove_everything().await {
             reply.refuse(&in_one_line(&error));
             return Next::GoOn;
+        }
+        if !detach {
+            info!("the data path stays");
         }
         reply.finish([]);
         Next::Stop

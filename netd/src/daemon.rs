@@ -130,7 +130,7 @@ async fn turn(
             _ = signals.interrupt.recv() => break,
         }
     }
-    info!("stopped; the data path stays");
+    info!("stopped");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     Ok(())
 }

@@ -27,7 +27,7 @@ pub(super) fn find<A: Address, T: FamilyTables<A>>(
         if ranges && let Some(published) = tables.published_range(&key) {
             return Some(*published);
         }
-        key.addr = A::UNSPECIFIED;
+        key.addr = A::unspecified();
     }
     None
 }
@@ -55,6 +55,6 @@ pub fn published_on_every_address<A: Address, T: FamilyTables<A>>(
     proto: u8,
     port: Port,
 ) -> Option<(A, Port)> {
-    let published = find(tables, A::UNSPECIFIED, proto, port)?;
+    let published = find(tables, A::unspecified(), proto, port)?;
     Some((published.addr, published.container_port(port)))
 }

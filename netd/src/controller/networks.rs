@@ -67,7 +67,7 @@ impl Controller {
         Ok(items)
     }
 
-    pub(super) async fn allow(&mut self, a: &str, b: &str) -> Result<Vec<Item>, RequestError> {
+    pub(super) fn allow(&mut self, a: &str, b: &str) -> Result<Vec<Item>, RequestError> {
         let pair = self.desired.plan_allow(a, b)?;
         self.save(&[Change::Allow(&pair.0, &pair.1)])?;
         self.desired.allowed.insert(pair);
@@ -75,7 +75,7 @@ impl Controller {
         Ok(Vec::new())
     }
 
-    pub(super) async fn disallow(&mut self, a: &str, b: &str) -> Result<Vec<Item>, RequestError> {
+    pub(super) fn disallow(&mut self, a: &str, b: &str) -> Result<Vec<Item>, RequestError> {
         let pair = self.desired.plan_disallow(a, b)?;
         self.save(&[Change::Disallow(&pair.0, &pair.1)])?;
         self.desired.allowed.remove(&pair);

@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Controller {
-    pub(super) async fn add_ports(
+    pub(super) fn add_ports(
         &mut self,
         name: &str,
         specs: &[PortSpec],
@@ -22,7 +22,7 @@ impl Controller {
         infos.map(|info| Ok(Item::Port(info?))).collect()
     }
 
-    pub(super) async fn remove_ports(
+    pub(super) fn remove_ports(
         &mut self,
         name: &str,
         specs: &[PortSpec],
