@@ -18,3 +18,33 @@ pub const EXPIRE_FLOWS: &str = "expire_flows";
 pub const CONNECT_V4: &str = "connect_v4";
 /// The socket hook of IPv6 connects.
 pub const CONNECT_V6: &str = "connect_v6";
+
+/// Where a classifier hangs, as the packet log numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Hook {
+    /// What comes in on an uplink.
+    FromUplink,
+    /// What goes out on an uplink.
+    ToUplink,
+    /// What a container sends.
+    FromEndpoint,
+    /// What a container receives.
+    ToEndpoint,
+}
+
+impl Hook {
+    /// Every hook, in the order of their numbers.
+    pub const ALL: [Self; 4] =
+        [Self::FromUplink, Self::ToUplink, Self::FromEndpoint, Self::ToEndpoint];
+
+    /// The name of the program.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FromUplink => FROM_UPLINK,
+            Self::ToUplink => TO_UPLINK,
+            Self::FromEndpoint => FROM_ENDPOINT,
+            Self::ToEndpoint => TO_ENDPOINT,
+        }
+    }
+}

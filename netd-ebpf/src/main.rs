@@ -18,7 +18,7 @@ use aya_ebpf::{
     macros::{cgroup_sock_addr, classifier},
     programs::{SockAddrContext, TcContext},
 };
-use netd_common::{engine, header::ETHERNET_LEN, names};
+use netd_common::{engine, header::ETHERNET_LEN, names::Hook};
 
 use crate::{packet::SkbPacket, tables::KernelTables, verdict::conclude};
 
@@ -28,7 +28,7 @@ pub(crate) fn from_uplink(ctx: TcContext) -> i32 {
     let mut packet = SkbPacket::new(&ctx, ETHERNET_LEN);
     conclude(
         &ctx,
-        names::FROM_UPLINK,
+        Hook::FromUplink,
         engine::from_uplink(&mut packet, &KernelTables::new(ctx.skb.skb)),
     )
 }
@@ -37,11 +37,7 @@ pub(crate) fn from_uplink(ctx: TcContext) -> i32 {
 #[classifier]
 pub(crate) fn to_uplink(ctx: TcContext) -> i32 {
     let mut packet = SkbPacket::new(&ctx, ETHERNET_LEN);
-    conclude(
-        &ctx,
-        names::TO_UPLINK,
-        engine::to_uplink(&mut packet, &KernelTables::new(ctx.skb.skb)),
-    )
+    conclude(&ctx, Hook::ToUplink, engine::to_uplink(&mut packet, &KernelTables::new(ctx.skb.skb)))
 }
 
 /// Receives on an uplink without link-layer header: a tun device for one.
@@ -50,7 +46,7 @@ pub(crate) fn from_uplink_l3(ctx: TcContext) -> i32 {
     let mut packet = SkbPacket::new(&ctx, 0);
     conclude(
         &ctx,
-        names::FROM_UPLINK_L3,
+        Hook::FromUplink,
         engine::from_uplink(&mut packet, &KernelTables::new(ctx.skb.skb)),
     )
 }
@@ -59,11 +55,7 @@ pub(crate) fn from_uplink_l3(ctx: TcContext) -> i32 {
 #[classifier]
 pub(crate) fn to_uplink_l3(ctx: TcContext) -> i32 {
     let mut packet = SkbPacket::new(&ctx, 0);
-    conclude(
-        &ctx,
-        names::TO_UPLINK_L3,
-        engine::to_uplink(&mut packet, &KernelTables::new(ctx.skb.skb)),
-    )
+    conclude(&ctx, Hook::ToUplink, engine::to_uplink(&mut packet, &KernelTables::new(ctx.skb.skb)))
 }
 
 /// Receives from a container.
@@ -72,7 +64,7 @@ pub(crate) fn from_endpoint(ctx: TcContext) -> i32 {
     let mut packet = SkbPacket::new(&ctx, ETHERNET_LEN);
     conclude(
         &ctx,
-        names::FROM_ENDPOINT,
+        Hook::FromEndpoint,
         engine::from_endpoint(&mut packet, &KernelTables::new(ctx.skb.skb)),
     )
 }
@@ -83,7 +75,7 @@ pub(crate) fn to_endpoint(ctx: TcContext) -> i32 {
     let mut packet = SkbPacket::new(&ctx, ETHERNET_LEN);
     conclude(
         &ctx,
-        names::TO_ENDPOINT,
+        Hook::ToEndpoint,
         engine::to_endpoint(&mut packet, &KernelTables::new(ctx.skb.skb)),
     )
 }

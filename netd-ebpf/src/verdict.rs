@@ -4,7 +4,10 @@ use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
     programs::TcContext,
 };
-use netd_common::reason::{Reason, Verdict};
+use netd_common::{
+    names::Hook,
+    reason::{Reason, Verdict},
+};
 
 use crate::maps::COUNTERS;
 
@@ -12,7 +15,7 @@ use crate::maps::COUNTERS;
 ///
 /// A pass is `TC_ACT_UNSPEC`, which lets other programs on the hook have their say.
 #[inline(always)]
-pub(crate) fn conclude(ctx: &TcContext, hook: &'static str, reason: Reason) -> i32 {
+pub(crate) fn conclude(ctx: &TcContext, hook: Hook, reason: Reason) -> i32 {
     if let Some(counter) = COUNTERS.get_ptr_mut(reason as u32) {
         // SAFETY: the element is this CPU's own, and programs are not migrated while they run.
         let counter = unsafe { &mut *counter };
@@ -28,12 +31,14 @@ pub(crate) fn conclude(ctx: &TcContext, hook: &'static str, reason: Reason) -> i
 
 #[cfg(not(feature = "packet-log"))]
 #[inline(always)]
-fn log(_: &TcContext, _: &'static str, _: Reason) {}
+fn log(_: &TcContext, _: Hook, _: Reason) {}
 
+/// Logs numbers only, the daemon names them: with texts of many lengths the verifier would follow each
+/// of them through aya-log's copying.
 #[cfg(feature = "packet-log")]
 #[inline(always)]
-fn log(ctx: &TcContext, hook: &'static str, reason: Reason) {
+fn log(ctx: &TcContext, hook: Hook, reason: Reason) {
     // SAFETY: the kernel hands the program a valid context for as long as it runs.
     let ifindex = unsafe { (*ctx.skb.skb).ifindex };
-    aya_log_ebpf::info!(ctx, "{} ifindex={} len={} {}", hook, ifindex, ctx.len(), reason.name());
+    aya_log_ebpf::info!(ctx, "{} {} {} {}", hook as u32, reason as u32, ifindex, ctx.len());
 }
