@@ -1,0 +1,202 @@
+//! Messages as values, their frames, and the way back. `etherparse` writes and reads the frames, so an
+//! expected frame owes nothing to the engine.
+
+use std::net::IpAddr;
+
+use etherparse::{
+    Icmpv4Type, Icmpv6Type, IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder,
+    PacketHeaders, TcpHeader, TransportHeader, ip_number,
+};
+
+use crate::family::Family;
+
+pub(crate) const FIN: u8 = 1;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const RST: u8 = 4;
+pub(crate) const PSH: u8 = 8;
+pub(crate) const ACK: u8 = 16;
+
+/// An address and a port; the port of a protocol without ports is zero.
+pub(crate) type End<A> = (A, u16);
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// TCP with these flags.
+    Tcp(u8),
+    Udp,
+    UdpWithoutChecksum,
+    /// The identifier is the source's port.
+    EchoRequest,
+    /// The identifier is the destination's port.
+    EchoReply,
+    /// Another ICMP type.
+    Icmp(u8),
+    /// Another IP protocol.
+    Other(u8),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message<A> {
+    pub(crate) kind: Kind,
+    pub(crate) src: End<A>,
+    pub(crate) dst: End<A>,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl<A: Family> Message<A> {
+    pub(crate) fn new(kind: Kind, src: End<A>, dst: End<A>) -> Self {
+        Self { kind, src, dst, payload: b"payload".to_vec() }
+    }
+
+    pub(crate) fn from(&self, src: End<A>) -> Self {
+        Self { src, ..self.clone() }
+    }
+
+    pub(crate) fn to(&self, dst: End<A>) -> Self {
+        Self { dst, ..self.clone() }
+    }
+
+    pub(crate) fn with_kind(&self, kind: Kind) -> Self {
+        Self { kind, ..self.clone() }
+    }
+
+    /// What the receiver answers.
+    pub(crate) fn reply(&self) -> Self {
+        let kind = match self.kind {
+            Kind::Tcp(SYN) => Kind::Tcp(SYN | ACK),
+            Kind::EchoRequest => Kind::EchoReply,
+            kind => kind,
+        };
+        Self { kind, src: self.dst, dst: self.src, payload: b"an answer".to_vec() }
+    }
+
+    /// The protocol number.
+    pub(crate) fn proto(&self) -> u8 {
+        match self.kind {
+            Kind::Tcp(_) => 6,
+            Kind::Udp | Kind::UdpWithoutChecksum => 17,
+            Kind::EchoRequest | Kind::EchoReply | Kind::Icmp(_) => A::ICMP,
+            Kind::Other(proto) => proto,
+        }
+    }
+
+    /// The Ethernet frame, with every checksum.
+    pub(crate) fn frame(&self) -> Vec<u8> {
+        let step = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
+            .ip(ip_headers(self.src.0, self.dst.0));
+        let mut frame = Vec::new();
+        let (payload, is_v4) = (&self.payload[..], A::ICMP == 1);
+        match (self.kind, is_v4) {
+            (Kind::Tcp(flags), _) => {
+                let header = tcp_header(self.src.1, self.dst.1, flags);
+                step.tcp_header(header).write(&mut frame, payload)
+            }
+            (Kind::Udp | Kind::UdpWithoutChecksum, _) => {
+                step.udp(self.src.1, self.dst.1).write(&mut frame, payload)
+            }
+            (Kind::EchoRequest, true) => {
+                step.icmpv4_echo_request(self.src.1, 1).write(&mut frame, payload)
+            }
+            (Kind::EchoReply, true) => {
+                step.icmpv4_echo_reply(self.dst.1, 1).write(&mut frame, payload)
+            }
+            (Kind::EchoRequest, false) => {
+                step.icmpv6_echo_request(self.src.1, 1).write(&mut frame, payload)
+            }
+            (Kind::EchoReply, false) => {
+                step.icmpv6_echo_reply(self.dst.1, 1).write(&mut frame, payload)
+            }
+            (Kind::Icmp(kind), true) => {
+                step.icmpv4_raw(kind, 0, [0; 4]).write(&mut frame, payload)
+            }
+            (Kind::Icmp(kind), false) => {
+                step.icmpv6_raw(kind, 0, [0; 4]).write(&mut frame, payload)
+            }
+            (Kind::Other(proto), _) => step.write(&mut frame, IpNumber(proto), payload),
+        }
+        .unwrap();
+        if self.kind == Kind::UdpWithoutChecksum {
+            let checksum = frame.len() - payload.len() - 2;
+            frame[checksum..checksum + 2].fill(0);
+        }
+        frame
+    }
+
+    /// Reads a frame back.
+    pub(crate) fn read(frame: &[u8]) -> Self {
+        let headers = PacketHeaders::from_ethernet_slice(frame).unwrap();
+        let (src, dst): (IpAddr, IpAddr) = match headers.net.as_ref().unwrap().ip_ref().unwrap() {
+            IpHeaders::Ipv4(ip, _) => (ip.source.into(), ip.destination.into()),
+            IpHeaders::Ipv6(ip, _) => (ip.source.into(), ip.destination.into()),
+        };
+        let (kind, sport, dport) = transport(&headers);
+        Self {
+            kind,
+            src: (A::from_ip(src).unwrap(), sport),
+            dst: (A::from_ip(dst).unwrap(), dport),
+            payload: headers.payload.slice().to_vec(),
+        }
+    }
+}
+
+fn ip_headers<A: Family>(src: A, dst: A) -> IpHeaders {
+    match (src.into(), dst.into()) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let (source, destination) = (src.octets(), dst.octets());
+            let header = Ipv4Header { source, destination, time_to_live: 64, ..Default::default() };
+            IpHeaders::Ipv4(header, Default::default())
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let (source, destination) = (src.octets(), dst.octets());
+            let header = Ipv6Header { source, destination, hop_limit: 64, ..Default::default() };
+            IpHeaders::Ipv6(header, Default::default())
+        }
+        _ => unreachable!("both addresses have one family"),
+    }
+}
+
+fn tcp_header(sport: u16, dport: u16, flags: u8) -> TcpHeader {
+    TcpHeader {
+        fin: flags & FIN != 0,
+        syn: flags & SYN != 0,
+        rst: flags & RST != 0,
+        psh: flags & PSH != 0,
+        ack: flags & ACK != 0,
+        acknowledgment_number: 0x0a0b_0c0d,
+        ..TcpHeader::new(sport, dport, 0x0102_0304, 512)
+    }
+}
+
+fn transport(headers: &PacketHeaders<'_>) -> (Kind, u16, u16) {
+    match headers.transport.as_ref() {
+        Some(TransportHeader::Tcp(tcp)) => {
+            let flags = [(tcp.fin, FIN), (tcp.syn, SYN), (tcp.rst, RST), (tcp.psh, PSH)];
+            let flags = flags.iter().chain([&(tcp.ack, ACK)]).filter(|flag| flag.0);
+            (Kind::Tcp(flags.map(|flag| flag.1).sum()), tcp.source_port, tcp.destination_port)
+        }
+        Some(TransportHeader::Udp(udp)) => {
+            let kind = if udp.checksum == 0 { Kind::UdpWithoutChecksum } else { Kind::Udp };
+            (kind, udp.source_port, udp.destination_port)
+        }
+        Some(TransportHeader::Icmpv4(icmp)) => match &icmp.icmp_type {
+            Icmpv4Type::EchoRequest(echo) => (Kind::EchoRequest, echo.id, 0),
+            Icmpv4Type::EchoReply(echo) => (Kind::EchoReply, 0, echo.id),
+            _ => (Kind::Icmp(icmp.to_bytes()[0]), 0, 0),
+        },
+        Some(TransportHeader::Icmpv6(icmp)) => match &icmp.icmp_type {
+            Icmpv6Type::EchoRequest(echo) => (Kind::EchoRequest, echo.id, 0),
+            Icmpv6Type::EchoReply(echo) => (Kind::EchoReply, 0, echo.id),
+            _ => (Kind::Icmp(icmp.to_bytes().unwrap()[0]), 0, 0),
+        },
+        _ => (Kind::Other(protocol(headers).0), 0, 0),
+    }
+}
+
+fn protocol(headers: &PacketHeaders<'_>) -> IpNumber {
+    match headers.net.as_ref().and_then(|net| net.ip_ref()) {
+        Some(IpHeaders::Ipv4(ip, _)) => ip.protocol,
+        Some(IpHeaders::Ipv6(ip, _)) => ip.next_header,
+        None => ip_number::IPV6_NO_NEXT_HEADER,
+    }
+}

@@ -1,0 +1,109 @@
+//! A packet in host memory, as strict as the contract of [`Packet`] allows: it refuses a store that was
+//! not asked for, and remembers that there was one.
+
+use bytemuck::Pod;
+use netd_common::{
+    checksum::Delta,
+    packet::{ChecksumKind, Packet},
+};
+
+pub(crate) const ETHERNET_LEN: u32 = 14;
+
+/// Frame and metadata.
+#[derive(Clone, Debug)]
+pub(crate) struct HostPacket {
+    pub(crate) frame: Vec<u8>,
+    pub(crate) ifindex: u32,
+    pub(crate) ingress_ifindex: u32,
+    pub(crate) has_vlan_tag: bool,
+    pub(crate) is_to_this_host: bool,
+    /// Whether the kernel would find memory for a copy.
+    pub(crate) has_memory: bool,
+    /// How many bytes the engine has made writable.
+    writable: u32,
+    pub(crate) is_stored: bool,
+}
+
+impl HostPacket {
+    pub(crate) fn new(frame: Vec<u8>, ifindex: u32, ingress_ifindex: u32) -> Self {
+        Self {
+            frame,
+            ifindex,
+            ingress_ifindex,
+            has_vlan_tag: false,
+            is_to_this_host: true,
+            has_memory: true,
+            writable: 0,
+            is_stored: false,
+        }
+    }
+
+    fn slot(&mut self, offset: u32, len: usize) -> &mut [u8] {
+        let end = offset as usize + len;
+        assert!(end <= self.writable as usize, "a store at {offset} that was not asked for");
+        self.is_stored = true;
+        &mut self.frame[offset as usize..end]
+    }
+}
+
+impl Packet for HostPacket {
+    fn len_bytes(&self) -> u32 {
+        self.frame.len() as u32
+    }
+
+    fn ethertype(&self) -> u16 {
+        match self.frame.get(12..14) {
+            Some(bytes) => u16::from_be_bytes([bytes[0], bytes[1]]),
+            None => 0,
+        }
+    }
+
+    fn has_vlan_tag(&self) -> bool {
+        self.has_vlan_tag
+    }
+
+    fn is_to_this_host(&self) -> bool {
+        self.is_to_this_host
+    }
+
+    fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    fn ingress_ifindex(&self) -> u32 {
+        self.ingress_ifindex
+    }
+
+    fn network_offset(&self) -> u32 {
+        ETHERNET_LEN
+    }
+
+    fn load<T: Pod>(&self, offset: u32) -> Option<T> {
+        let start = offset as usize;
+        self.frame.get(start..start + size_of::<T>()).map(bytemuck::pod_read_unaligned)
+    }
+
+    fn make_writable(&mut self, len: u32) -> bool {
+        assert!(len <= self.len_bytes(), "more is asked for than there is");
+        if self.has_memory {
+            self.writable = len;
+        }
+        self.has_memory
+    }
+
+    fn store<T: Pod>(&mut self, offset: u32, value: &T) {
+        self.slot(offset, size_of::<T>()).copy_from_slice(bytemuck::bytes_of(value));
+    }
+
+    fn store_unsummed<T: Pod>(&mut self, offset: u32, value: &T) {
+        self.store(offset, value);
+    }
+
+    fn update_checksum(&mut self, offset: u32, delta: Delta, kind: ChecksumKind) {
+        let field = self.slot(offset, 2);
+        let updated = delta.apply(u16::from_ne_bytes([field[0], field[1]]));
+        let is_udp = matches!(kind, ChecksumKind::UdpPseudoHeader | ChecksumKind::UdpHeader);
+        let updated = if is_udp && updated == 0 { 0xffff } else { updated };
+        field.copy_from_slice(&updated.to_ne_bytes());
+    }
+}

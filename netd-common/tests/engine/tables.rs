@@ -1,0 +1,297 @@
+//! The tables as hash maps, with a clock that stands still, a limit, and the moments between two steps of
+//! the engine where another CPU may come in.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{HashMap, HashSet},
+    ops::{ControlFlow, RangeInclusive},
+};
+
+use bytemuck::Zeroable;
+use netd_common::{
+    address::{Port, V4, V6},
+    config::{DatapathConfig, Timeout},
+    conntrack::{CtEntry, CtFlags, CtKey, NewFlow, Scratch},
+    counters::Traffic,
+    engine,
+    network::{BridgePort, Endpoint, Network, NetworkFlags},
+    published::{PublishedPort, PublishedPortKey},
+    reason::Reason,
+    tables::{FamilyTables, Flow, InsertError, SocketTuple, Tables},
+};
+
+use crate::family::Family;
+
+/// What another CPU does at a given moment.
+pub(crate) type Interruption = Box<dyn FnOnce(&HostTables)>;
+
+/// Every table, for both families.
+pub(crate) struct HostTables {
+    pub(crate) now_secs: Cell<u32>,
+    pub(crate) config: DatapathConfig,
+    pub(crate) networks: HashMap<u16, Network>,
+    pub(crate) bridge_ports: HashMap<u32, BridgePort>,
+    pub(crate) isolation_sets: HashSet<(u16, u16)>,
+    pub(crate) generations: RefCell<HashMap<u32, u32>>,
+    pub(crate) traffic: RefCell<HashMap<u32, Traffic>>,
+    /// The most entries that a connection table takes.
+    pub(crate) capacity: Cell<usize>,
+    /// Runs after the reply half is inserted and before the original half.
+    pub(crate) between_halves: RefCell<Option<Interruption>>,
+    /// Runs after a flow is inserted and before the packet's second look.
+    pub(crate) after_insertion: RefCell<Option<Interruption>>,
+    pub(crate) v4: FamilyStore<V4>,
+    pub(crate) v6: FamilyStore<V6>,
+}
+
+/// A half of a flow. Each is leaked: `Flow` is `Copy` and outlives removal from the table, as an element
+/// of a kernel map does until the program ends.
+type Half<A> = &'static Cell<CtEntry<A>>;
+
+/// The tables of one family.
+pub(crate) struct FamilyStore<A> {
+    pub(crate) flows: RefCell<HashMap<CtKey<A>, Half<A>>>,
+    pub(crate) published: HashMap<PublishedPortKey<A>, PublishedPort<A>>,
+    pub(crate) ranges: Vec<PublishedRange<A>>,
+    pub(crate) host_addresses: HashSet<A>,
+    /// Subnet, mask and network.
+    pub(crate) subnets: Vec<(A, A, u16)>,
+    pub(crate) endpoints: HashMap<A, Endpoint>,
+    pub(crate) masquerade: Vec<Masquerade<A>>,
+    /// Protocol and local port of unconnected sockets.
+    pub(crate) host_sockets: RefCell<HashSet<(u8, u16)>>,
+    scratch: RefCell<Scratch<A>>,
+}
+
+pub(crate) struct PublishedRange<A> {
+    pub(crate) addr: A,
+    pub(crate) proto: u8,
+    pub(crate) ports: RangeInclusive<u16>,
+    pub(crate) leads_to: PublishedPort<A>,
+}
+
+pub(crate) struct Masquerade<A> {
+    pub(crate) ifindex: u32,
+    pub(crate) prefix: A,
+    pub(crate) bits: u32,
+    pub(crate) source: A,
+}
+
+impl HostTables {
+    pub(crate) fn new() -> Self {
+        Self {
+            now_secs: Cell::new(1_000),
+            config: DatapathConfig { secret: [1, 2], ..DatapathConfig::DEFAULT },
+            networks: HashMap::new(),
+            bridge_ports: HashMap::new(),
+            isolation_sets: HashSet::new(),
+            generations: RefCell::default(),
+            traffic: RefCell::default(),
+            capacity: Cell::new(usize::MAX),
+            between_halves: RefCell::default(),
+            after_insertion: RefCell::default(),
+            v4: FamilyStore::new(),
+            v6: FamilyStore::new(),
+        }
+    }
+
+    fn count(&self, slot: u32, count: impl FnOnce(&mut Traffic)) {
+        count(self.traffic.borrow_mut().entry(slot).or_default());
+    }
+}
+
+impl<A: Family> FamilyStore<A> {
+    fn new() -> Self
+    where
+        Scratch<A>: Zeroable,
+    {
+        Self {
+            flows: RefCell::default(),
+            published: HashMap::new(),
+            ranges: Vec::new(),
+            host_addresses: HashSet::new(),
+            subnets: Vec::new(),
+            endpoints: HashMap::new(),
+            masquerade: Vec::new(),
+            host_sockets: RefCell::default(),
+            scratch: RefCell::new(Scratch::zeroed()),
+        }
+    }
+}
+
+impl Tables for HostTables {
+    fn now_secs(&self) -> u32 {
+        self.now_secs.get()
+    }
+
+    fn timeout_secs(&self, timeout: Timeout) -> u32 {
+        self.config.timeout(timeout)
+    }
+
+    fn secret(&self) -> [u64; 2] {
+        self.config.secret
+    }
+
+    fn is_configured(&self, flag: u32) -> bool {
+        self.config.flags & flag != 0
+    }
+
+    fn repeat(&self, times: u32, mut step: impl FnMut(u32) -> ControlFlow<()>) {
+        let _ = (0..times).try_for_each(&mut step);
+    }
+
+    fn network(&self, number: u16) -> Option<&Network> {
+        self.networks.get(&number).filter(|network| network.has(NetworkFlags::PRESENT))
+    }
+
+    fn bridge_port(&self, ifindex: u32) -> Option<BridgePort> {
+        self.bridge_ports.get(&ifindex).copied()
+    }
+
+    fn may_enter(&self, from: u16, to: u16) -> bool {
+        self.isolation_sets.contains(&(from, to))
+    }
+
+    fn generation(&self, slot: u32) -> u32 {
+        self.generations.borrow().get(&slot).copied().unwrap_or(0)
+    }
+
+    fn count_received(&self, slot: u32, bytes: u32) {
+        self.count(slot, |traffic| {
+            traffic.received.packets += 1;
+            traffic.received.bytes += u64::from(bytes);
+        });
+    }
+
+    fn count_sent(&self, slot: u32, bytes: u32) {
+        self.count(slot, |traffic| {
+            traffic.sent.packets += 1;
+            traffic.sent.bytes += u64::from(bytes);
+        });
+    }
+
+    fn count_flow(&self, slot: u32) {
+        self.count(slot, |traffic| traffic.flows += 1);
+    }
+}
+
+impl<A: Family> FamilyTables<A> for HostTables {
+    type Flow = HostFlow<A>;
+
+    fn flow(&self, key: &CtKey<A>) -> Option<HostFlow<A>> {
+        let half = *A::store(self).flows.borrow().get(key)?;
+        Some(HostFlow { entry: half.get(), half })
+    }
+
+    fn insert_flow(&self, key: &CtKey<A>, entry: &CtEntry<A>) -> Result<(), InsertError> {
+        if entry.flags & CtFlags::REPLY == 0
+            && let Some(interruption) = self.between_halves.take()
+        {
+            interruption(self);
+        }
+        let mut flows = A::store(self).flows.borrow_mut();
+        if flows.contains_key(key) {
+            return Err(InsertError::Exists);
+        }
+        if flows.len() >= self.capacity.get() {
+            return Err(InsertError::Full);
+        }
+        flows.insert(*key, Box::leak(Box::new(Cell::new(*entry))));
+        Ok(())
+    }
+
+    fn remove_flow(&self, key: &CtKey<A>) {
+        A::store(self).flows.borrow_mut().remove(key);
+    }
+
+    fn describe_flow(&self, fill: impl FnOnce(&mut NewFlow<A>)) {
+        fill(&mut A::store(self).scratch.borrow_mut().new);
+    }
+
+    fn insert_pair(&self) -> Result<(), Reason> {
+        let mut scratch = *A::store(self).scratch.borrow();
+        engine::insert_pair(self, &mut scratch)?;
+        if let Some(interruption) = self.after_insertion.take() {
+            interruption(self);
+        }
+        Ok(())
+    }
+
+    fn published(&self, key: &PublishedPortKey<A>) -> Option<&PublishedPort<A>> {
+        A::store(self).published.get(key)
+    }
+
+    fn published_range(&self, key: &PublishedPortKey<A>) -> Option<&PublishedPort<A>> {
+        let mut ranges = A::store(self).ranges.iter();
+        let range = ranges.find(|range| {
+            (range.addr, range.proto) == (key.addr, key.proto)
+                && range.ports.contains(&key.port.number())
+        });
+        range.map(|range| &range.leads_to)
+    }
+
+    fn is_host_address(&self, addr: A) -> bool {
+        A::store(self).host_addresses.contains(&addr)
+    }
+
+    fn network_of(&self, addr: A) -> Option<u16> {
+        let mut subnets = A::store(self).subnets.iter();
+        subnets.find(|(subnet, mask, _)| addr.same_prefix(*subnet, *mask)).map(|subnet| subnet.2)
+    }
+
+    fn endpoint(&self, addr: A) -> Option<Endpoint> {
+        A::store(self).endpoints.get(&addr).copied()
+    }
+
+    fn masquerade_source(&self, ifindex: u32, dst: A) -> Option<A> {
+        let matching = A::store(self).masquerade.iter().filter(|source| {
+            source.ifindex == ifindex && dst.same_prefix(source.prefix, A::mask(source.bits))
+        });
+        matching.max_by_key(|source| source.bits).map(|source| source.source)
+    }
+
+    fn host_socket_owns(&self, proto: u8, tuple: &SocketTuple<A>) -> bool {
+        A::store(self).host_sockets.borrow().contains(&(proto, tuple.dport.number()))
+    }
+}
+
+/// A half of a flow as the engine holds it: what it was when it was looked up, and where it is.
+#[derive(Clone, Copy)]
+pub(crate) struct HostFlow<A: 'static> {
+    entry: CtEntry<A>,
+    half: Half<A>,
+}
+
+impl<A: Family> HostFlow<A> {
+    fn change(&self, change: impl FnOnce(&mut CtEntry<A>)) {
+        let mut entry = self.half.get();
+        change(&mut entry);
+        self.half.set(entry);
+    }
+}
+
+impl<A: Family> Flow<A> for HostFlow<A> {
+    fn entry(&self) -> &CtEntry<A> {
+        &self.entry
+    }
+
+    fn set_last_seen(&self, secs: u32) {
+        self.change(|entry| entry.last_seen_secs = secs);
+    }
+
+    fn set_seen(&self, seen: u8) {
+        self.change(|entry| entry.seen = seen);
+    }
+
+    fn count(&self, bytes: u32) {
+        self.change(|entry| {
+            entry.packets += 1;
+            entry.bytes += u64::from(bytes);
+        });
+    }
+}
+
+/// A published port on every port number: the map's key.
+pub(crate) fn published_key<A>(addr: A, proto: u8, port: u16) -> PublishedPortKey<A> {
+    PublishedPortKey { addr, port: Port::new(port), proto, reserved: 0 }
+}
