@@ -1,11 +1,12 @@
 //! The single owner of the state: takes requests and the host's events, one at a time.
 //!
 //! ```text
-//!   request -> plan (pure, desired) -> host (netlink, sandboxes) -> disk (store) -> maps (datapath)
+//!   request -> plan (pure, desired) -> disk (store) -> host (netlink, sandboxes) -> maps (datapath)
 //! ```
-//! A plan that is refused has changed nothing. What has been done on the host is undone when a later
-//! step fails, so a request that fails leaves no trace. The disk is ahead of the maps: a crash between
-//! the two is made good at the next start, when everything stored is brought about again.
+//! A plan that is refused has changed nothing. What has been done is undone when a later step fails, so a
+//! request that fails leaves no trace. What exists on the host is always stored: the store is written
+//! first on the way in and last on the way out. So a crash leaves nothing that nobody knows of, and the
+//! next start brings everything stored about again.
 
 mod answer;
 mod endpoints;

@@ -6,7 +6,7 @@ use crate::{
     engine::{Steps, by_family, flow, from_uplink::refuse_loopback},
     network::{Network, NetworkFlags},
     packet::Packet,
-    parse::{self, Ip},
+    parse::{self, Ip, NoTransport},
     reason::Reason,
     tables::FamilyTables,
 };
@@ -40,10 +40,17 @@ impl<P: Packet, T> Steps<P, T> for FromEndpoint {
         if ip.dst.is_link_local() {
             return Ok(Some(Reason::LinkLocal));
         }
-        if !A::side(network).contains(ip.src) {
-            return Err(Reason::SourceNotInSubnet);
-        }
         let transport = parse::transport(packet, &ip);
+        if !A::side(network).contains(ip.src) {
+            // A neighbour is probed from the link-local address, at the address that is to be reached.
+            let is_probe =
+                ip.src.is_link_local() && matches!(transport, Err(NoTransport::Discovery));
+            return if is_probe {
+                Ok(Some(Reason::LinkLocal))
+            } else {
+                Err(Reason::SourceNotInSubnet)
+            };
+        }
         if let Ok(transport) = &transport
             && flow::exists(tables, &transport.key(&ip, Scope::Endpoint))
         {

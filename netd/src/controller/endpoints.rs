@@ -10,7 +10,7 @@ use crate::{
     datapath::Side,
     desired::SandboxView,
     model::{Endpoint, SandboxRef},
-    netlink::veth::VethSpec,
+    netlink::{NetlinkError, veth::VethSpec},
     netns::{Sandbox, SandboxError, link::SandboxLink},
     store::Change,
 };
@@ -25,10 +25,9 @@ impl Controller {
         };
         let host = self.host.view();
         let endpoint = self.desired.plan_endpoint(request, &view, &host, &mut self.ids)?;
-        let ifindex = self.make_veth(&endpoint, network.mtu, &sandbox).await?;
-        if let Err(error) = self.join(&endpoint, &sandbox, ifindex).await {
+        self.save(&[Change::PutEndpoint(&endpoint)])?;
+        if let Err(error) = self.join(&endpoint, network.mtu, &sandbox).await {
             self.forget_endpoint(&endpoint).await;
-            self.delete_link(ifindex).await;
             return Err(error);
         }
         info!(endpoint = endpoint.name, network = network.name, "endpoint connected");
@@ -56,15 +55,15 @@ impl Controller {
         Ok(ifindex)
     }
 
-    /// Configures the sandbox's end, stores the endpoint, and lets packets through.
-    async fn join(
+    /// Makes the link of an endpoint that is stored, and lets packets through.
+    pub(super) async fn join(
         &mut self,
         endpoint: &Endpoint,
+        mtu: u32,
         sandbox: &Sandbox,
-        ifindex: u32,
     ) -> Result<(), RequestError> {
+        let ifindex = self.make_veth(endpoint, mtu, sandbox).await?;
         self.configure(endpoint, sandbox).await?;
-        self.save(&[Change::PutEndpoint(endpoint)])?;
         self.desired.insert_endpoint(endpoint.clone());
         self.refresh().await?;
         self.plug(endpoint, ifindex).await?;
@@ -107,12 +106,13 @@ impl Controller {
         Ok(())
     }
 
-    /// Undoes `join`, however far it came.
+    /// Undoes `join`, however far it came. The store comes last: what exists is always stored.
     async fn forget_endpoint(&mut self, endpoint: &Endpoint) {
-        self.desired.remove_endpoint(&endpoint.name);
-        let saved =
-            self.save(&[Change::RemoveEndpoint(&endpoint.name)]).map_err(RequestError::from);
-        if let Err(error) = saved.and_then(|()| Ok(self.program()?)) {
+        let undone = match self.take_away(endpoint).await {
+            Ok(()) => self.save(&[Change::RemoveEndpoint(&endpoint.name)]).map_err(Into::into),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = undone {
             warn!(
                 endpoint = endpoint.name,
                 error = in_one_line(&error),
@@ -146,23 +146,33 @@ impl Controller {
         Ok(vec![Item::Name(endpoint.name)])
     }
 
-    /// Takes an endpoint away: its ports and flows first, its link last.
+    /// Removes an endpoint from host and store.
     pub(super) async fn remove_endpoint(
         &mut self,
         endpoint: &Endpoint,
     ) -> Result<(), RequestError> {
+        if let Err(error) = self.take_away(endpoint).await {
+            self.desired.insert_endpoint(endpoint.clone());
+            self.program()?;
+            return Err(error);
+        }
         self.save(&[Change::RemoveEndpoint(&endpoint.name)])?;
+        info!(endpoint = endpoint.name, network = endpoint.network, "endpoint disconnected");
+        Ok(())
+    }
+
+    /// Takes an endpoint off the host: its ports and flows first, its link last.
+    async fn take_away(&mut self, endpoint: &Endpoint) -> Result<(), RequestError> {
         self.desired.remove_endpoint(&endpoint.name);
-        let ifindex = self.host.ifindex(&endpoint.host_ifname);
         let ports = endpoint.ports.iter().map(|port| port.slot);
         self.datapath.end_flows(ports.chain([endpoint.slot]))?;
         self.program()?;
-        if let Some(ifindex) = ifindex {
-            self.netlink.delete_link(ifindex).await?;
+        match self.netlink.link_named(&endpoint.host_ifname).await {
+            Ok(link) => self.netlink.delete_link(link.ifindex).await?,
+            Err(NetlinkError::NoDevice { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
-        self.refresh().await?;
-        info!(endpoint = endpoint.name, network = endpoint.network, "endpoint disconnected");
-        Ok(())
+        self.refresh().await
     }
 
     pub(super) fn endpoints(&self) -> Result<Vec<Item>, RequestError> {

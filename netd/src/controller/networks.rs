@@ -21,42 +21,50 @@ impl Controller {
         let (host, pools) = (self.host.view(), self.pools());
         let plan = self.desired.plan_network(request, &host, &pools, &mut self.ids)?;
         let network = Network { created: clock::unix_secs(), ..plan };
-        let ifindex = self.netlink.create_bridge(&bridge_spec(&network)).await?;
+        self.save(&[Change::PutNetwork(&network)])?;
         if let Err(error) = self.enter_network(&network).await {
-            self.forget_network(&network.name).await;
-            self.delete_link(ifindex).await;
+            self.forget_network(&network).await;
             return Err(error);
         }
         info!(network = network.name, bridge = network.bridge, "network created");
         Ok(vec![Item::Network(self.network_info(&network))])
     }
 
+    /// Makes the bridge of a network that is stored.
     async fn enter_network(&mut self, network: &Network) -> Result<(), RequestError> {
-        self.save(&[Change::PutNetwork(network)])?;
+        self.netlink.create_bridge(&bridge_spec(network)).await?;
         self.desired.insert_network(network.clone());
         self.keep_sysctls();
         self.refresh().await
     }
 
-    /// Undoes `enter_network`, however far it came.
-    async fn forget_network(&mut self, name: &str) {
-        self.desired.remove_network(name);
-        let saved = self.save(&[Change::RemoveNetwork(name)]).map_err(RequestError::from);
-        if let Err(error) = saved.and_then(|()| Ok(self.program()?)) {
-            warn!(network = name, error = in_one_line(&error), "a network could not be undone");
+    /// Undoes `enter_network`, however far it came. The store comes last: what exists is always stored.
+    async fn forget_network(&mut self, network: &Network) {
+        // A bridge that was there before is somebody else's: planning had not seen it.
+        let was_made = self.desired.remove_network(&network.name).is_some();
+        let undone = if was_made { self.take_network_away(network).await } else { Ok(()) };
+        let undone = undone.and_then(|()| Ok(self.save(&[Change::RemoveNetwork(&network.name)])?));
+        if let Err(error) = undone {
+            let error = in_one_line(&error);
+            warn!(network = network.name, error, "a network could not be undone");
         }
     }
 
     pub(super) async fn remove_network(&mut self, name: &str) -> Result<Vec<Item>, RequestError> {
         let network = self.desired.check_remove_network(name)?.clone();
+        self.take_network_away(&network).await?;
         self.save(&[Change::RemoveNetwork(name)])?;
         self.desired.remove_network(name);
-        if let Some(ifindex) = self.host.ifindex(&network.bridge) {
-            self.netlink.delete_link(ifindex).await?;
-        }
         self.refresh().await?;
         info!(network = name, "network removed");
         Ok(vec![Item::Name(name.to_owned())])
+    }
+
+    async fn take_network_away(&mut self, network: &Network) -> Result<(), RequestError> {
+        if let Some(ifindex) = self.host.ifindex(&network.bridge) {
+            self.netlink.delete_link(ifindex).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn prune_networks(&mut self) -> Result<Vec<Item>, RequestError> {

@@ -31,10 +31,10 @@ impl Controller {
     }
 
     async fn restore_network(&mut self, network: &Network) -> Result<(), RequestError> {
-        match self.host.ifindex(&network.bridge) {
-            Some(ifindex) => {
+        match self.host.link(&network.bridge) {
+            Some(link) => {
                 let gateways = networks::gateways(network);
-                self.netlink.set_bridge_addresses(ifindex, &gateways).await?;
+                self.netlink.set_bridge_addresses(link.ifindex, &gateways).await?;
             }
             None => {
                 self.netlink.create_bridge(&networks::bridge_spec(network)).await?;
@@ -64,26 +64,17 @@ impl Controller {
 
     /// Makes an endpoint's link again. A failure is said and tried again at the host's next change.
     async fn mend(&mut self, endpoint: &Endpoint, sandbox: &Sandbox) {
-        match self.make_again(endpoint, sandbox).await {
+        let mtu = match self.desired.network(&endpoint.network) {
+            Ok(network) => network.mtu,
+            Err(_) => return,
+        };
+        match self.join(endpoint, mtu, sandbox).await {
             Ok(()) => info!(endpoint = endpoint.name, "link made again"),
             Err(error) => {
                 let error = in_one_line(&error);
                 warn!(endpoint = endpoint.name, error, "the link could not be made again");
             }
         }
-    }
-
-    async fn make_again(
-        &mut self,
-        endpoint: &Endpoint,
-        sandbox: &Sandbox,
-    ) -> Result<(), RequestError> {
-        let mtu = self.desired.network(&endpoint.network)?.mtu;
-        let ifindex = self.make_veth(endpoint, mtu, sandbox).await?;
-        self.configure(endpoint, sandbox).await?;
-        self.refresh().await?;
-        self.plug(endpoint, ifindex).await?;
-        self.set_default_routes(&endpoint.sandbox, sandbox).await
     }
 }
 
