@@ -10,7 +10,7 @@ use crate::{
     datapath::Side,
     desired::SandboxView,
     model::{Endpoint, SandboxRef},
-    netlink::{NetlinkError, veth::VethSpec},
+    netlink::veth::VethSpec,
     netns::{Sandbox, SandboxError, link::SandboxLink},
     store::Change,
 };
@@ -167,11 +167,7 @@ impl Controller {
         let ports = endpoint.ports.iter().map(|port| port.slot);
         self.datapath.end_flows(ports.chain([endpoint.slot]))?;
         self.program()?;
-        match self.netlink.link_named(&endpoint.host_ifname).await {
-            Ok(link) => self.netlink.delete_link(link.ifindex).await?,
-            Err(NetlinkError::NoDevice { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+        self.netlink.delete_link_named(&endpoint.host_ifname).await?;
         self.refresh().await
     }
 

@@ -42,9 +42,13 @@ impl Controller {
     async fn forget_network(&mut self, network: &Network) {
         // A bridge that was there before is somebody else's: planning had not seen it.
         let was_made = self.desired.remove_network(&network.name).is_some();
-        let undone = if was_made { self.take_network_away(network).await } else { Ok(()) };
-        let undone = undone.and_then(|()| Ok(self.save(&[Change::RemoveNetwork(&network.name)])?));
-        if let Err(error) = undone {
+        let undone = if was_made {
+            self.netlink.delete_link_named(&network.bridge).await.map_err(RequestError::from)
+        } else {
+            Ok(())
+        };
+        let saved = |()| Ok(self.save(&[Change::RemoveNetwork(&network.name)])?);
+        if let Err(error) = undone.and_then(saved) {
             let error = in_one_line(&error);
             warn!(network = network.name, error, "a network could not be undone");
         }
@@ -52,19 +56,12 @@ impl Controller {
 
     pub(super) async fn remove_network(&mut self, name: &str) -> Result<Vec<Item>, RequestError> {
         let network = self.desired.check_remove_network(name)?.clone();
-        self.take_network_away(&network).await?;
+        self.netlink.delete_link_named(&network.bridge).await?;
         self.save(&[Change::RemoveNetwork(name)])?;
         self.desired.remove_network(name);
         self.refresh().await?;
         info!(network = name, "network removed");
         Ok(vec![Item::Name(name.to_owned())])
-    }
-
-    async fn take_network_away(&mut self, network: &Network) -> Result<(), RequestError> {
-        if let Some(ifindex) = self.host.ifindex(&network.bridge) {
-            self.netlink.delete_link(ifindex).await?;
-        }
-        Ok(())
     }
 
     pub(super) async fn prune_networks(&mut self) -> Result<Vec<Item>, RequestError> {

@@ -29,9 +29,7 @@ pub(crate) async fn tear_down(
     let veths = desired.endpoints.values().map(|endpoint| &endpoint.host_ifname);
     let bridges = desired.networks.values().map(|network| &network.bridge);
     for name in veths.chain(bridges) {
-        if let Some(ifindex) = host.ifindex(name) {
-            netlink.delete_link(ifindex).await?;
-        }
+        netlink.delete_link_named(name).await?;
     }
     let uplinks = host.uplinks(desired, &config.uplinks.names);
     let names: BTreeSet<String> = uplinks.into_iter().map(|uplink| uplink.name).collect();

@@ -29,8 +29,8 @@ use super::{
 };
 use crate::clock::Stopwatch;
 
-/// A scan takes at most this share of one CPU.
-const PAUSE_PER_SCAN: u32 = 20;
+/// How much longer a pause is than the scan before it: expiry takes at most 1 % of one CPU.
+const PAUSE_PER_SCAN: u32 = 100;
 const MIN_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 

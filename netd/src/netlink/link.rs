@@ -97,6 +97,15 @@ impl Netlink {
         }
     }
 
+    /// Deletes the link of that name; gone already is as good.
+    pub async fn delete_link_named(&self, ifname: &str) -> Result<(), NetlinkError> {
+        match self.link_named(ifname).await {
+            Ok(link) => self.delete_link(link.ifindex).await,
+            Err(NetlinkError::NoDevice { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) async fn set_link(
         &self,
         message: LinkMessage,
