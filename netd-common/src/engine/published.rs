@@ -44,8 +44,7 @@ pub fn published_for_host<A: Address, T: FamilyTables<A>>(
     if !addr.is_loopback() && !tables.is_host_address(addr) {
         return None;
     }
-    let published = find(tables, addr, proto, port)?;
-    Some((published.addr, published.container_port(port)))
+    begin_at(tables, find(tables, addr, proto, port)?, port)
 }
 
 /// The same for a port that is published on every address, whichever one was asked for.
@@ -55,6 +54,16 @@ pub fn published_on_every_address<A: Address, T: FamilyTables<A>>(
     proto: u8,
     port: Port,
 ) -> Option<(A, Port)> {
-    let published = find(tables, A::unspecified(), proto, port)?;
+    begin_at(tables, find(tables, A::unspecified(), proto, port)?, port)
+}
+
+/// The container's end of a connection that the host begins, counted as the published port's.
+#[inline(always)]
+fn begin_at<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    published: PublishedPort<A>,
+    port: Port,
+) -> Option<(A, Port)> {
+    tables.count_flow(published.slot);
     Some((published.addr, published.container_port(port)))
 }

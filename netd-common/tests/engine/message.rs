@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use etherparse::{
-    Icmpv4Type, Icmpv6Type, IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder,
-    PacketHeaders, TcpHeader, TransportHeader, ip_number,
+    Icmpv4Type, Icmpv6Type, IpHeaders, IpNumber, Ipv4Header, Ipv6Header, NetHeaders, PacketBuilder,
+    PacketHeaders, TcpHeader, TransportHeader,
 };
 
 use crate::family::Family;
@@ -15,6 +15,10 @@ pub(crate) const SYN: u8 = 2;
 pub(crate) const RST: u8 = 4;
 pub(crate) const PSH: u8 = 8;
 pub(crate) const ACK: u8 = 16;
+
+/// The fragment header of IPv6, and the flag of IPv4 (RFC 791 section 3.1) in the byte that it is in.
+const IPV6_FRAGMENT: u8 = 44;
+const MORE_FRAGMENTS: u8 = 0x20;
 
 /// An address and a port; the port of a protocol without ports is zero.
 pub(crate) type End<A> = (A, u16);
@@ -107,9 +111,7 @@ impl<A: Family> Message<A> {
             (Kind::EchoReply, false) => {
                 step.icmpv6_echo_reply(self.dst.1, 1).write(&mut frame, payload)
             }
-            (Kind::Icmp(kind), true) => {
-                step.icmpv4_raw(kind, 0, [0; 4]).write(&mut frame, payload)
-            }
+            (Kind::Icmp(kind), true) => step.icmpv4_raw(kind, 0, [0; 4]).write(&mut frame, payload),
             (Kind::Icmp(kind), false) => {
                 step.icmpv6_raw(kind, 0, [0; 4]).write(&mut frame, payload)
             }
@@ -123,12 +125,23 @@ impl<A: Family> Message<A> {
         frame
     }
 
+    /// The frame of this message's first fragment.
+    pub(crate) fn fragment(&self) -> Vec<u8> {
+        if A::ICMP == 58 {
+            return self.with_kind(Kind::Other(IPV6_FRAGMENT)).frame();
+        }
+        let mut frame = self.frame();
+        frame[20] |= MORE_FRAGMENTS;
+        frame
+    }
+
     /// Reads a frame back.
     pub(crate) fn read(frame: &[u8]) -> Self {
         let headers = PacketHeaders::from_ethernet_slice(frame).unwrap();
-        let (src, dst): (IpAddr, IpAddr) = match headers.net.as_ref().unwrap().ip_ref().unwrap() {
-            IpHeaders::Ipv4(ip, _) => (ip.source.into(), ip.destination.into()),
-            IpHeaders::Ipv6(ip, _) => (ip.source.into(), ip.destination.into()),
+        let (src, dst): (IpAddr, IpAddr) = match &headers.net {
+            Some(NetHeaders::Ipv4(ip, _)) => (ip.source.into(), ip.destination.into()),
+            Some(NetHeaders::Ipv6(ip, _)) => (ip.source.into(), ip.destination.into()),
+            Some(NetHeaders::Arp(_)) | None => panic!("not IP: {frame:02x?}"),
         };
         let (kind, sport, dport) = transport(&headers);
         Self {
@@ -171,9 +184,10 @@ fn tcp_header(sport: u16, dport: u16, flags: u8) -> TcpHeader {
 fn transport(headers: &PacketHeaders<'_>) -> (Kind, u16, u16) {
     match headers.transport.as_ref() {
         Some(TransportHeader::Tcp(tcp)) => {
-            let flags = [(tcp.fin, FIN), (tcp.syn, SYN), (tcp.rst, RST), (tcp.psh, PSH)];
-            let flags = flags.iter().chain([&(tcp.ack, ACK)]).filter(|flag| flag.0);
-            (Kind::Tcp(flags.map(|flag| flag.1).sum()), tcp.source_port, tcp.destination_port)
+            let set = [tcp.fin, tcp.syn, tcp.rst, tcp.psh, tcp.ack];
+            let bits = [FIN, SYN, RST, PSH, ACK].iter().zip(set).filter(|bit| bit.1);
+            let flags = bits.map(|bit| bit.0).sum();
+            (Kind::Tcp(flags), tcp.source_port, tcp.destination_port)
         }
         Some(TransportHeader::Udp(udp)) => {
             let kind = if udp.checksum == 0 { Kind::UdpWithoutChecksum } else { Kind::Udp };
@@ -187,16 +201,12 @@ fn transport(headers: &PacketHeaders<'_>) -> (Kind, u16, u16) {
         Some(TransportHeader::Icmpv6(icmp)) => match &icmp.icmp_type {
             Icmpv6Type::EchoRequest(echo) => (Kind::EchoRequest, echo.id, 0),
             Icmpv6Type::EchoReply(echo) => (Kind::EchoReply, 0, echo.id),
-            _ => (Kind::Icmp(icmp.to_bytes().unwrap()[0]), 0, 0),
+            _ => (Kind::Icmp(icmp.to_bytes()[0]), 0, 0),
         },
-        _ => (Kind::Other(protocol(headers).0), 0, 0),
-    }
-}
-
-fn protocol(headers: &PacketHeaders<'_>) -> IpNumber {
-    match headers.net.as_ref().and_then(|net| net.ip_ref()) {
-        Some(IpHeaders::Ipv4(ip, _)) => ip.protocol,
-        Some(IpHeaders::Ipv6(ip, _)) => ip.next_header,
-        None => ip_number::IPV6_NO_NEXT_HEADER,
+        _ => match &headers.net {
+            Some(NetHeaders::Ipv4(ip, _)) => (Kind::Other(ip.protocol.0), 0, 0),
+            Some(NetHeaders::Ipv6(ip, _)) => (Kind::Other(ip.next_header.0), 0, 0),
+            Some(NetHeaders::Arp(_)) | None => unreachable!("the addresses were read"),
+        },
     }
 }

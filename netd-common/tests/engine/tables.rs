@@ -49,7 +49,7 @@ pub(crate) struct HostTables {
 type Half<A> = &'static Cell<CtEntry<A>>;
 
 /// The tables of one family.
-pub(crate) struct FamilyStore<A> {
+pub(crate) struct FamilyStore<A: 'static> {
     pub(crate) flows: RefCell<HashMap<CtKey<A>, Half<A>>>,
     pub(crate) published: HashMap<PublishedPortKey<A>, PublishedPort<A>>,
     pub(crate) ranges: Vec<PublishedRange<A>>,
