@@ -11,9 +11,14 @@
 //! The **reply half is created first and with NOEXIST**: its insertion is the allocation of the source
 //! port, and a flow with an original half always has a reply half.
 
+mod scratch;
+mod state;
+
+pub use scratch::{NewFlow, Scratch};
+pub use state::FlowState;
+
 use crate::{
     address::{Address, Port, V4, V6},
-    config::Timeout,
     header::tcp_flags,
     pod::map_type,
 };
@@ -102,10 +107,6 @@ map_type! {
     CtKey<V6> = 40;
     CtEntry<V4> = 72;
     CtEntry<V6> = 96;
-    NewFlow<V4> = 40;
-    NewFlow<V6> = 88;
-    Scratch<V4> = 128;
-    Scratch<V6> = 224;
 }
 
 /// Bits of [`CtEntry::flags`]; both halves of a flow carry the same ones except `REPLY`.
@@ -195,213 +196,10 @@ pub struct Translation<A> {
     pub flags: u16,
 }
 
-/// A flow to be: the original direction's key and what its packets become.
-/// Layout: 40 bytes for IPv4, 88 for IPv6.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct NewFlow<A> {
-    /// The key of the original half.
-    pub key: CtKey<A>,
-    /// The source address after translation.
-    pub new_src: A,
-    /// The destination address after translation.
-    pub new_dst: A,
-    /// Where the flow is counted: the slot of the published port, or of the endpoint.
-    pub slot: u32,
-    /// The slot of the container's endpoint.
-    pub endpoint_slot: u32,
-    /// The destination port after translation.
-    pub new_dport: Port,
-    /// The container's network.
-    pub network: u16,
-    /// What is translated, bits of [`CtFlags`].
-    pub flags: u16,
-    /// The [`Scope`] that the reply is seen in.
-    pub reply_scope: u8,
-    /// What the first packet carries, bits of [`Seen`].
-    pub seen: u8,
-}
-
-/// Memory to build a flow's halves in: a program's stack is too small for them.
-/// Layout: 128 bytes for IPv4, 224 for IPv6.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Scratch<A> {
-    /// The entry of the half that is being inserted.
-    pub entry: CtEntry<A>,
-    /// What is asked for.
-    pub new: NewFlow<A>,
-    /// The key of the reply half.
-    pub reply_key: CtKey<A>,
-}
-
-impl<A: Address> Scratch<A> {
-    /// Fills in the reply half's entry, which needs no source port: its packets go back to `key`.
-    ///
-    /// Counters and redirection are not touched: the memory is made zeroed and nobody writes them here.
-    /// (Clearing them would be a call of memset, see `lint`.)
-    #[inline(always)]
-    pub fn write_reply(&mut self, now: u32, generation: u32) {
-        let Self { entry, new, .. } = self;
-        entry.new_src = new.key.dst;
-        entry.new_dst = new.key.src;
-        entry.new_sport = new.key.dport;
-        entry.new_dport = new.key.sport;
-        entry.last_seen_secs = now;
-        entry.created_secs = now;
-        entry.slot = new.slot;
-        entry.endpoint_slot = new.endpoint_slot;
-        entry.generation = generation;
-        entry.network = new.network;
-        entry.flags = new.flags | CtFlags::REPLY;
-        entry.seen = 0;
-        entry.peer_scope = new.key.scope;
-    }
-
-    /// Turns the reply half's entry into the original half's.
-    #[inline(always)]
-    pub fn turn_into_original(&mut self, new_sport: Port) {
-        let Self { entry, new, .. } = self;
-        entry.new_src = new.new_src;
-        entry.new_dst = new.new_dst;
-        entry.new_sport = new_sport;
-        entry.new_dport = new.new_dport;
-        entry.flags = new.flags;
-        entry.seen = new.seen;
-        entry.peer_scope = new.reply_scope;
-    }
-
-    /// Fills in the key of the replies if the source port becomes `new_sport`.
-    #[inline(always)]
-    pub fn write_reply_key(&mut self, new_sport: Port) {
-        let Self { reply_key, new, .. } = self;
-        reply_key.src = new.new_dst;
-        reply_key.dst = new.new_src;
-        reply_key.sport = new.new_dport;
-        reply_key.dport = new_sport;
-        reply_key.proto = new.key.proto;
-        reply_key.scope = new.reply_scope;
-        reply_key.zone = 0;
-    }
-}
-
-/// The state of a whole flow, in conntrack(8)'s words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlowState {
-    /// A SYN, unanswered.
-    SynSent,
-    /// A SYN and its SYN-ACK.
-    SynRecv,
-    /// Acknowledged in both directions.
-    Established,
-    /// Picked up in the middle and heard from one side only.
-    Unacknowledged,
-    /// One side has closed.
-    FinWait,
-    /// Both sides have closed.
-    TimeWait,
-    /// One side has reset the connection.
-    Close,
-    /// Not TCP: no reply yet.
-    Unreplied,
-    /// Not TCP: packets in both directions.
-    Replied,
-}
-
-impl FlowState {
-    /// The state that follows from what both directions have carried.
-    #[inline(always)]
-    pub fn of(proto: u8, original: u8, reply: u8) -> Self {
-        if proto != crate::header::proto::TCP {
-            return if reply & Seen::PACKET != 0 { Self::Replied } else { Self::Unreplied };
-        }
-        let (both, either) = (original & reply, original | reply);
-        if either & Seen::RST != 0 {
-            Self::Close
-        } else if both & Seen::FIN != 0 {
-            Self::TimeWait
-        } else if either & Seen::FIN != 0 {
-            Self::FinWait
-        } else if both & Seen::ACK != 0 {
-            Self::Established
-        } else if reply & Seen::SYN != 0 {
-            Self::SynRecv
-        } else if original & Seen::SYN != 0 {
-            Self::SynSent
-        } else {
-            Self::Unacknowledged
-        }
-    }
-
-    /// Whether a SYN on this flow begins a new connection.
-    #[inline(always)]
-    pub fn is_closing(self) -> bool {
-        matches!(self, Self::TimeWait | Self::Close)
-    }
-
-    /// The timer of this state.
-    #[inline(always)]
-    pub fn timeout(self, proto: u8) -> Timeout {
-        match self {
-            Self::SynSent => Timeout::TcpSynSent,
-            Self::SynRecv => Timeout::TcpSynRecv,
-            Self::Established => Timeout::TcpEstablished,
-            Self::Unacknowledged => Timeout::TcpUnacknowledged,
-            Self::FinWait => Timeout::TcpFinWait,
-            Self::TimeWait => Timeout::TcpTimeWait,
-            Self::Close => Timeout::TcpClose,
-            Self::Unreplied | Self::Replied => match (proto, self) {
-                (crate::header::proto::UDP, Self::Replied) => Timeout::UdpStream,
-                (crate::header::proto::UDP, _) => Timeout::Udp,
-                (crate::header::proto::ICMP | crate::header::proto::ICMPV6, _) => Timeout::Icmp,
-                _ => Timeout::Generic,
-            },
-        }
-    }
-
-    /// The word of conntrack(8) for the state.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::SynSent => "SYN_SENT",
-            Self::SynRecv => "SYN_RECV",
-            Self::Established => "ESTABLISHED",
-            Self::Unacknowledged => "UNACKNOWLEDGED",
-            Self::FinWait => "FIN_WAIT",
-            Self::TimeWait => "TIME_WAIT",
-            Self::Close => "CLOSE",
-            Self::Unreplied => "UNREPLIED",
-            Self::Replied => "REPLIED",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::header::proto::{ICMP, TCP, UDP};
-
-    #[track_caller]
-    fn check(proto: u8, original: u8, reply: u8, expected: FlowState) {
-        assert_eq!(FlowState::of(proto, original, reply), expected);
-    }
-
-    #[test]
-    fn tcp_states_follow_the_flags_of_both_directions() {
-        const P: u8 = Seen::PACKET;
-        const SA: u8 = P | Seen::SYN | Seen::ACK;
-        check(TCP, P | Seen::SYN, 0, FlowState::SynSent);
-        check(TCP, P | Seen::SYN, SA, FlowState::SynRecv);
-        check(TCP, SA, SA, FlowState::Established);
-        check(TCP, P | Seen::ACK, 0, FlowState::Unacknowledged);
-        check(TCP, SA | Seen::FIN, SA, FlowState::FinWait);
-        check(TCP, SA, SA | Seen::FIN, FlowState::FinWait);
-        check(TCP, SA | Seen::FIN, SA | Seen::FIN, FlowState::TimeWait);
-        check(TCP, SA | Seen::RST, SA, FlowState::Close);
-        check(TCP, P | Seen::SYN, P | Seen::RST | Seen::ACK, FlowState::Close);
-        check(UDP, P, 0, FlowState::Unreplied);
-        check(UDP, P, P, FlowState::Replied);
-        check(ICMP, P, P, FlowState::Replied);
-    }
+    use crate::header::proto::TCP;
 
     #[test]
     fn the_peer_of_the_peer_is_the_flow_itself() {

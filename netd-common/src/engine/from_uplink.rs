@@ -4,7 +4,7 @@
 
 use crate::{
     address::{Address, V4, V6},
-    conntrack::{CtFlags, Scope, Translation},
+    conntrack::{CtFlags, Scope},
     engine::{Steps, by_family, flow, published, rewrite},
     packet::Packet,
     parse::{self, Ip, NoTransport, Transport},
@@ -42,7 +42,7 @@ impl<P: Packet, T> Steps<P, T> for FromUplink {
         if let Ok(transport) = &transport {
             let key = transport.key(&ip, Scope::Uplink);
             if let Some(to) = flow::find(packet, tables, &key, transport) {
-                return translate(packet, tables, &ip, transport, &to);
+                return rewrite::translate(packet, tables, &ip, transport, &to).map(Some);
             }
         }
         refuse_foreign(tables, &ip)?;
@@ -108,28 +108,4 @@ fn to_published_port<A: Address, T: FamilyTables<A>>(
         new.seen = transport.seen;
     });
     Ok(None)
-}
-
-#[inline(always)]
-fn translate<A, P, T>(
-    packet: &mut P,
-    tables: &T,
-    ip: &Ip<A>,
-    transport: &Transport,
-    to: &Translation<A>,
-) -> Result<Option<Reason>, Reason>
-where
-    A: Address,
-    P: Packet,
-    T: FamilyTables<A>,
-{
-    rewrite::translate(packet, ip, transport, to)?;
-    if to.flags & CtFlags::DNAT != 0 {
-        tables.count_received(to.slot, packet.len_bytes());
-        return Ok(Some(Reason::Published));
-    }
-    if to.flags & CtFlags::SNAT != 0 {
-        return Ok(Some(Reason::MasqueradeReply));
-    }
-    Ok(Some(Reason::Untranslated))
 }

@@ -5,21 +5,48 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     address::{Address, Port},
     checksum::Delta,
-    conntrack::Translation,
+    conntrack::{CtFlags, Translation},
     packet::Packet,
     parse::{Fields, Ip, Transport},
     reason::Reason,
+    tables::Tables,
 };
 
 /// Bytes of the longest transport header part that is rewritten: TCP's checksum ends at 18.
 const REWRITTEN_LEN: u32 = 20;
 
-/// Rewrites addresses, ports and checksums as the entry says.
+/// Translates a packet of a flow, counts it as its published port's, and says what it was.
 ///
 /// # Errors
 /// `NoMemory` if the packet can't be made writable; it is untouched then.
 #[inline(always)]
-pub(super) fn translate<A: Address, P: Packet>(
+pub(super) fn translate<A: Address, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    ip: &Ip<A>,
+    transport: &Transport,
+    to: &Translation<A>,
+) -> Result<Reason, Reason> {
+    rewrite(packet, ip, transport, to)?;
+    let is_reply = to.flags & CtFlags::REPLY != 0;
+    if to.flags & CtFlags::DNAT != 0 {
+        return Ok(if is_reply {
+            tables.count_sent(to.slot, packet.len_bytes());
+            Reason::PublishedReply
+        } else {
+            tables.count_received(to.slot, packet.len_bytes());
+            Reason::Published
+        });
+    }
+    if to.flags & CtFlags::SNAT != 0 {
+        return Ok(if is_reply { Reason::MasqueradeReply } else { Reason::Masqueraded });
+    }
+    Ok(Reason::Untranslated)
+}
+
+/// Rewrites addresses, ports and checksums.
+#[inline(always)]
+fn rewrite<A: Address, P: Packet>(
     packet: &mut P,
     ip: &Ip<A>,
     transport: &Transport,

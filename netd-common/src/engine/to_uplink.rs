@@ -5,7 +5,7 @@
 
 use crate::{
     address::{Address, V4, V6},
-    conntrack::{CtFlags, Scope, Translation},
+    conntrack::{CtFlags, Scope},
     engine::{Steps, by_family, flow, rewrite},
     network::NetworkFlags,
     packet::Packet,
@@ -40,7 +40,7 @@ impl<P: Packet, T> Steps<P, T> for ToUplink {
         if let Ok(transport) = &transport {
             let key = transport.key(&ip, Scope::Endpoint);
             if let Some(to) = flow::find(packet, tables, &key, transport) {
-                return translate(packet, tables, &ip, transport, &to);
+                return rewrite::translate(packet, tables, &ip, transport, &to).map(Some);
             }
         }
         let Some(network) = tables.network_of(ip.src) else {
@@ -108,28 +108,4 @@ where
         new.seen = transport.seen;
     });
     Ok(None)
-}
-
-#[inline(always)]
-fn translate<A, P, T>(
-    packet: &mut P,
-    tables: &T,
-    ip: &Ip<A>,
-    transport: &Transport,
-    to: &Translation<A>,
-) -> Result<Option<Reason>, Reason>
-where
-    A: Address,
-    P: Packet,
-    T: FamilyTables<A>,
-{
-    rewrite::translate(packet, ip, transport, to)?;
-    if to.flags & CtFlags::DNAT != 0 {
-        tables.count_sent(to.slot, packet.len_bytes());
-        return Ok(Some(Reason::PublishedReply));
-    }
-    if to.flags & CtFlags::SNAT != 0 {
-        return Ok(Some(Reason::Masqueraded));
-    }
-    Ok(Some(Reason::Untranslated))
 }

@@ -1,0 +1,104 @@
+//! A flow in the making: what is asked for, and the memory that its halves are built in.
+
+use crate::{
+    address::{Address, Port, V4, V6},
+    conntrack::{CtEntry, CtFlags, CtKey},
+    pod::map_type,
+};
+
+/// A flow to be: the original direction's key and what its packets become.
+/// Layout: 40 bytes for IPv4, 88 for IPv6.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct NewFlow<A> {
+    /// The key of the original half.
+    pub key: CtKey<A>,
+    /// The source address after translation.
+    pub new_src: A,
+    /// The destination address after translation.
+    pub new_dst: A,
+    /// Where the flow is counted: the slot of the published port, or of the endpoint.
+    pub slot: u32,
+    /// The slot of the container's endpoint.
+    pub endpoint_slot: u32,
+    /// The destination port after translation.
+    pub new_dport: Port,
+    /// The container's network.
+    pub network: u16,
+    /// What is translated, bits of [`CtFlags`].
+    pub flags: u16,
+    /// The [`Scope`] that the reply is seen in.
+    pub reply_scope: u8,
+    /// What the first packet carries, bits of [`Seen`].
+    pub seen: u8,
+}
+
+/// Memory to build a flow's halves in: a program's stack is too small for them.
+/// Layout: 128 bytes for IPv4, 224 for IPv6.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Scratch<A> {
+    /// The entry of the half that is being inserted.
+    pub entry: CtEntry<A>,
+    /// What is asked for.
+    pub new: NewFlow<A>,
+    /// The key of the reply half.
+    pub reply_key: CtKey<A>,
+}
+
+impl<A: Address> Scratch<A> {
+    /// Fills in the reply half's entry, which needs no source port: its packets go back to `key`.
+    ///
+    /// Counters and redirection are not touched: the memory is made zeroed and nobody writes them here.
+    /// (Clearing them would be a call of memset, see `lint`.)
+    #[inline(always)]
+    pub fn write_reply(&mut self, now: u32, generation: u32) {
+        let Self { entry, new, .. } = self;
+        entry.new_src = new.key.dst;
+        entry.new_dst = new.key.src;
+        entry.new_sport = new.key.dport;
+        entry.new_dport = new.key.sport;
+        entry.last_seen_secs = now;
+        entry.created_secs = now;
+        entry.slot = new.slot;
+        entry.endpoint_slot = new.endpoint_slot;
+        entry.generation = generation;
+        entry.network = new.network;
+        entry.flags = new.flags | CtFlags::REPLY;
+        entry.seen = 0;
+        entry.peer_scope = new.key.scope;
+    }
+
+    /// Turns the reply half's entry into the original half's.
+    #[inline(always)]
+    pub fn turn_into_original(&mut self, new_sport: Port) {
+        let Self { entry, new, .. } = self;
+        entry.new_src = new.new_src;
+        entry.new_dst = new.new_dst;
+        entry.new_sport = new_sport;
+        entry.new_dport = new.new_dport;
+        entry.flags = new.flags;
+        entry.seen = new.seen;
+        entry.peer_scope = new.reply_scope;
+    }
+
+    /// Fills in the key of the replies if the source port becomes `new_sport`.
+    #[inline(always)]
+    pub fn write_reply_key(&mut self, new_sport: Port) {
+        let Self { reply_key, new, .. } = self;
+        reply_key.src = new.new_dst;
+        reply_key.dst = new.new_src;
+        reply_key.sport = new.new_dport;
+        reply_key.dport = new_sport;
+        reply_key.proto = new.key.proto;
+        reply_key.scope = new.reply_scope;
+        reply_key.zone = 0;
+    }
+}
+
+map_type! {
+    NewFlow<V4> = 40;
+    NewFlow<V6> = 88;
+    Scratch<V4> = 128;
+    Scratch<V6> = 224;
+}
