@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::{ebpf, process, workspace::Workspace};
 
@@ -32,5 +32,13 @@ pub(crate) fn build(workspace: &Workspace, args: &Args) -> Result<PathBuf> {
         cargo.args(["--features", "packet-log"]);
     }
     process::run(&mut cargo)?;
-    Ok(workspace.netd(args.release))
+    let netd = workspace.netd(args.release);
+    if !args.packet_log {
+        return Ok(netd);
+    }
+    // Under a name of its own: the next ordinary build takes the other one.
+    let with_log = workspace.netd_with_packet_log(args.release);
+    std::fs::copy(&netd, &with_log)
+        .with_context(|| format!("cannot write {}", with_log.display()))?;
+    Ok(with_log)
 }

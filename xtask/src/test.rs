@@ -52,6 +52,9 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<()> {
         // The daemon's own unit tests embed the object too.
         ebpf::build(workspace, false)?;
     } else {
+        if layers.contains(&Layer::System) {
+            build::build(workspace, &build::Args { release: false, packet_log: true })?;
+        }
         build::build(workspace, &build::Args { release: false, packet_log: false })?;
     }
 
@@ -93,6 +96,7 @@ fn cargo_test(workspace: &Workspace, layer: Layer, args: &Args) -> Result<Comman
         }
     }
     cargo.env("NETD_BIN", workspace.netd(false));
+    cargo.env("NETD_PACKET_LOG_BIN", workspace.netd_with_packet_log(false));
     cargo.env("NETD_EBPF_OBJECT", ebpf::path(workspace, false));
     if matches!(layer, Layer::Datapath | Layer::System) && !process::is_root() {
         let runner = as_root_runner(&cargo)?;

@@ -50,6 +50,11 @@ impl Workspace {
         self.target().join(if release { "release" } else { "debug" }).join("netd")
     }
 
+    /// The development build that logs each packet, beside the ordinary one.
+    pub(crate) fn netd_with_packet_log(&self, release: bool) -> PathBuf {
+        self.netd(release).with_file_name("netd-packet-log")
+    }
+
     /// `program`, started in the checkout's top folder: there rustup picks the pinned toolchain.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
