@@ -36,6 +36,8 @@ pub trait Address: IpHeader + Pod + Eq + Ord + Hash + Debug + Into<IpAddr> {
 
     /// [`Self::UNSPECIFIED`], in a way that the BPF compiler does not turn into a call of memset.
     fn unspecified() -> Self;
+    /// The host's own address on lo.
+    fn loopback() -> Self;
     /// The address of this family in `address`, if it has this family.
     fn from_ip(address: IpAddr) -> Option<Self>;
     /// Inside 127.0.0.0/8, or ::1.
@@ -50,6 +52,8 @@ pub trait Address: IpHeader + Pod + Eq + Ord + Hash + Debug + Into<IpAddr> {
     fn partial_sum(self) -> u32;
     /// The address as words, for hashing.
     fn words(self) -> [u64; 2];
+    /// The address as four words in network order, as kernel structures hold either family's.
+    fn to_wire_words(self) -> [u32; 4];
     /// This family's side of a network.
     fn side(network: &Network) -> &NetworkFamily<Self>;
 }
@@ -185,6 +189,11 @@ impl Address for V4 {
         Self::UNSPECIFIED
     }
 
+    #[inline(always)]
+    fn loopback() -> Self {
+        Self { be: 0x7f00_0001_u32.to_be() }
+    }
+
     fn from_ip(address: IpAddr) -> Option<Self> {
         match address {
             IpAddr::V4(v4) => Some(Self::new(v4)),
@@ -223,6 +232,13 @@ impl Address for V4 {
     }
 
     #[inline(always)]
+    fn to_wire_words(self) -> [u32; 4] {
+        // See `unspecified` of IPv6.
+        let zero = core::hint::black_box(0);
+        [self.be, zero, zero, zero]
+    }
+
+    #[inline(always)]
     fn side(network: &Network) -> &NetworkFamily<Self> {
         &network.v4
     }
@@ -236,6 +252,12 @@ impl Address for V6 {
     #[inline(always)]
     fn unspecified() -> Self {
         Self { be: [core::hint::black_box(0); 4] }
+    }
+
+    #[inline(always)]
+    fn loopback() -> Self {
+        let zero = core::hint::black_box(0);
+        Self { be: [zero, zero, zero, 1_u32.to_be()] }
     }
 
     fn from_ip(address: IpAddr) -> Option<Self> {
@@ -285,6 +307,11 @@ impl Address for V6 {
     fn words(self) -> [u64; 2] {
         let [a, b, c, d] = self.be;
         [(a as u64) << 32 | b as u64, (c as u64) << 32 | d as u64]
+    }
+
+    #[inline(always)]
+    fn to_wire_words(self) -> [u32; 4] {
+        self.be
     }
 
     #[inline(always)]

@@ -61,8 +61,8 @@ pub struct BridgePort {
     pub network: u16,
     /// The container's MAC address.
     pub mac: [u8; 6],
-    /// Always zero.
-    pub reserved: u32,
+    /// The number of the sandbox: endpoints that share it are one container's.
+    pub sandbox: u32,
 }
 
 /// An endpoint, by its address. Layout: 20 bytes.
@@ -77,8 +77,8 @@ pub struct Endpoint {
     pub network: u16,
     /// The container's MAC address.
     pub mac: [u8; 6],
-    /// Always zero.
-    pub reserved: u32,
+    /// The number of the sandbox: endpoints that share it are one container's.
+    pub sandbox: u32,
 }
 
 /// A member of an isolation set: packets of `from` may enter `to`. Layout: 4 bytes.

@@ -13,7 +13,8 @@ pub trait Packet {
     fn len_bytes(&self) -> u32;
     /// The ethertype, after any tag that the device has taken off.
     fn ethertype(&self) -> u16;
-    /// Whether the device has taken off a VLAN tag that is still to be acted on.
+    /// Whether the device has taken off a tag that names a VLAN. A tag that only sets a priority (VLAN 0)
+    /// does not count: the kernel goes on as if there were none, and so must every check.
     fn has_vlan_tag(&self) -> bool;
     /// Whether the frame was sent to this host's own link-layer address.
     fn is_to_this_host(&self) -> bool;

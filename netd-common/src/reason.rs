@@ -108,6 +108,8 @@ reasons! {
     SourceNotInSubnet = "source_not_in_subnet", Drop;
     /// From one network to another.
     NetworksApart = "networks_apart", Drop;
+    /// From a container towards a device that does not carry netd's programs.
+    NotAnUplink = "not_an_uplink", Drop;
     /// Out of or into an internal network.
     InternalNetwork = "internal_network", Drop;
     /// Between containers of a network with icc=false.

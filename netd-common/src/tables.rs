@@ -7,6 +7,7 @@ use crate::{
     config::Timeout,
     conntrack::{CtEntry, CtKey, NewFlow},
     network::{BridgePort, Endpoint, Network},
+    parse::Ip,
     published::{PublishedPort, PublishedPortKey},
     reason::Reason,
 };
@@ -24,7 +25,7 @@ pub trait Tables {
     /// Calls `step` with 0, 1, ... until it breaks or `times` is reached. A loop written out would
     /// make the verifier walk every path of every turn.
     fn repeat(&self, times: u32, step: impl FnMut(u32) -> ControlFlow<()>);
-    /// A network by its number.
+    /// A network by its number, if the number is in use.
     fn network(&self, number: u16) -> Option<&Network>;
     /// The bridge port behind a device.
     fn bridge_port(&self, ifindex: u32) -> Option<BridgePort>;
@@ -77,8 +78,19 @@ pub trait FamilyTables<A: Address>: Tables {
     fn endpoint(&self, addr: A) -> Option<Endpoint>;
     /// The source that masquerading gives to packets for `dst` on an uplink.
     fn masquerade_source(&self, ifindex: u32, dst: A) -> Option<A>;
-    /// Whether a socket of the host would receive packets of this tuple, seen from outside.
-    fn host_socket_owns(&self, proto: u8, tuple: &SocketTuple<A>) -> bool;
+    /// The socket of the host that would receive packets of this tuple, seen from outside.
+    fn host_socket(&self, proto: u8, tuple: &SocketTuple<A>) -> Option<HostSocket>;
+    /// Whether the host's routes lead a packet that came in on `ifindex` out of an uplink that carries
+    /// netd's programs.
+    fn leads_to_uplink(&self, ifindex: u32, ip: &Ip<A>) -> RouteVerdict;
+}
+
+impl<A: Address> SocketTuple<A> {
+    /// The tuple of packets with this key.
+    #[inline(always)]
+    pub fn of(key: &CtKey<A>) -> Self {
+        Self { src: key.src, dst: key.dst, sport: key.sport, dport: key.dport }
+    }
 }
 
 /// Why an entry was not added.
@@ -102,6 +114,26 @@ pub trait Flow<A: Address>: Copy {
     fn set_seen(&self, seen: u8);
     /// Counts a packet.
     fn count(&self, bytes: u32);
+}
+
+/// A socket of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostSocket {
+    /// It takes packets from anybody.
+    Listening,
+    /// It takes packets of this tuple only: they belong to a connection of the host.
+    Connected,
+}
+
+/// Where the host's routes lead a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteVerdict {
+    /// Out of a device that carries netd's programs.
+    Uplink,
+    /// Out of a device that does not.
+    Elsewhere,
+    /// Nowhere: the stack answers with its error.
+    Nowhere,
 }
 
 /// Addresses and ports of a packet, in the layout of the kernel's `struct bpf_sock_tuple`.

@@ -74,7 +74,7 @@ fn published_on_every_address(asked: V6, port: Port) -> Option<(V4, Port)> {
     if let Some(mapped) = asked.to_mapped_v4() {
         return published_for_host(&TABLES, mapped, proto::TCP, port);
     }
-    if !asked.is_loopback() && !TABLES.is_host_address(asked) {
+    if !asked.is_loopback() && asked != V6::UNSPECIFIED && !TABLES.is_host_address(asked) {
         return None;
     }
     netd_common::engine::published_on_every_address(&TABLES, proto::TCP, port)

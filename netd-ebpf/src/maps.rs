@@ -33,6 +33,10 @@ pub(crate) static NETWORKS: Array<Network> = Array::with_max_entries(4096, 0);
 #[map]
 pub(crate) static BRIDGE_PORTS: HashMap<u32, BridgePort> = HashMap::with_max_entries(16_384, 0);
 
+/// The devices that lead out and carry our programs, by interface index. Writer: the daemon.
+#[map]
+pub(crate) static UPLINKS: HashMap<u32, u32> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
 /// Isolation sets: which network may send to which other. Writer: the daemon.
 #[map]
 pub(crate) static ISOLATION_SETS: HashMap<IsolationKey, u32> =

@@ -15,6 +15,9 @@ use netd_common::{
 /// `PACKET_HOST` of `linux/if_packet.h`.
 const PACKET_HOST: u32 = 0;
 
+/// The bits of a tag that name the VLAN (IEEE 802.1Q).
+const VLAN_ID_MASK: u32 = 0xfff;
+
 /// No header that the engine reads begins or ends beyond this: the longest Ethernet, IPv4 and TCP
 /// headers together, and one power of two, which lets the verifier bound the offset.
 const HEADERS_LEN: u32 = 128;
@@ -64,7 +67,8 @@ impl Packet for SkbPacket<'_> {
 
     #[inline(always)]
     fn has_vlan_tag(&self) -> bool {
-        self.skb().vlan_present != 0
+        let skb = self.skb();
+        skb.vlan_present != 0 && skb.vlan_tci & VLAN_ID_MASK != 0
     }
 
     #[inline(always)]

@@ -7,28 +7,38 @@ use core::{
 };
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_CURRENT_NETNS, BPF_NOEXIST, bpf_sock_tuple},
+    bindings::{
+        __sk_buff, BPF_F_CURRENT_NETNS, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH,
+        BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNSUPP_LWT, BPF_NOEXIST, BPF_TCP_LISTEN,
+        bpf_sock, bpf_sock_tuple,
+    },
     helpers::{
-        bpf_ktime_get_coarse_ns, bpf_loop, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
+        bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_loop, bpf_sk_lookup_udp, bpf_sk_release,
+        bpf_skc_lookup_tcp,
     },
     maps::lpm_trie::Key,
 };
 use netd_common::{
+    address::{Address, Family},
     config::{DatapathConfig, Timeout},
     conntrack::{CtEntry, CtKey, NewFlow},
     counters::Traffic,
     header::proto,
-    network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network},
+    network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, NetworkFlags},
+    parse::Ip,
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
     reason::Reason,
-    tables::{FamilyTables, Flow, InsertError, SocketTuple, Tables},
+    tables::{FamilyTables, Flow, HostSocket, InsertError, RouteVerdict, SocketTuple, Tables},
 };
 
 use crate::maps::{
-    BRIDGE_PORTS, CONFIG, FamilyMaps, GENERATIONS, ISOLATION_SETS, NETWORKS, TRAFFIC,
+    BRIDGE_PORTS, CONFIG, FamilyMaps, GENERATIONS, ISOLATION_SETS, NETWORKS, TRAFFIC, UPLINKS,
 };
 
 const NANOS_PER_SEC: u64 = 1_000_000_000;
+/// Address families of `linux/socket.h`.
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
 /// The bits of an interface index, which are matched in full.
 const IFINDEX_BITS: u32 = 32;
 /// The bits of a port.
@@ -103,7 +113,8 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn network(&self, number: u16) -> Option<&Network> {
-        NETWORKS.get(u32::from(number))
+        // The array has an element for every number; one of zeros would be a network that is routed.
+        NETWORKS.get(u32::from(number)).filter(|network| network.has(NetworkFlags::PRESENT))
     }
 
     #[inline(always)]
@@ -218,25 +229,40 @@ impl<A: FamilyMaps> FamilyTables<A> for KernelTables {
     }
 
     #[inline(always)]
-    fn host_socket_owns(&self, protocol: u8, tuple: &SocketTuple<A>) -> bool {
+    fn host_socket(&self, protocol: u8, tuple: &SocketTuple<A>) -> Option<HostSocket> {
         let skb = self.skb.cast();
         let tuple_ptr = ptr::from_ref(tuple).cast_mut().cast::<bpf_sock_tuple>();
         let len = size_of::<SocketTuple<A>>() as u32;
         let netns = BPF_F_CURRENT_NETNS as u64;
-        // SAFETY: the tuple has the layout and length that the helpers ask for, and the reference that
-        // they return is given back before the program ends.
-        unsafe {
-            let socket = if protocol == proto::TCP {
-                bpf_skc_lookup_tcp(skb, tuple_ptr, len, netns, 0).cast()
-            } else {
-                bpf_sk_lookup_udp(skb, tuple_ptr, len, netns, 0)
-            };
-            if socket.is_null() {
-                return false;
-            }
-            bpf_sk_release(socket.cast());
+        if protocol == proto::TCP {
+            // SAFETY: the tuple has the layout and length that the helper asks for.
+            tcp_socket(unsafe { bpf_skc_lookup_tcp(skb, tuple_ptr, len, netns, 0) })
+        } else {
+            // SAFETY: as above.
+            udp_socket(unsafe { bpf_sk_lookup_udp(skb, tuple_ptr, len, netns, 0) })
         }
-        true
+    }
+
+    #[inline(always)]
+    fn leads_to_uplink(&self, ifindex: u32, ip: &Ip<A>) -> RouteVerdict {
+        let mut query = RouteQuery::new(ifindex, ip);
+        let len = size_of::<RouteQuery>() as i32;
+        // SAFETY: the query has the layout and length that the helper asks for.
+        let result =
+            unsafe { bpf_fib_lookup(self.skb.cast(), ptr::from_mut(&mut query).cast(), len, 0) };
+        match result as u32 {
+            // Too large for the device is found out once the device is known.
+            BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED
+                if UPLINKS.get_ptr(query.ifindex).is_some() =>
+            {
+                RouteVerdict::Uplink
+            }
+            BPF_FIB_LKUP_RET_SUCCESS
+            | BPF_FIB_LKUP_RET_NO_NEIGH
+            | BPF_FIB_LKUP_RET_FRAG_NEEDED
+            | BPF_FIB_LKUP_RET_UNSUPP_LWT => RouteVerdict::Elsewhere,
+            _ => RouteVerdict::Nowhere,
+        }
     }
 }
 
@@ -267,6 +293,75 @@ impl<A: FamilyMaps> Flow<A> for KernelFlow<A> {
         unsafe {
             atomic_add(&raw mut (*entry).packets, 1);
             atomic_add(&raw mut (*entry).bytes, u64::from(bytes));
+        }
+    }
+}
+
+/// What kind of socket a look-up has found; gives the reference back.
+#[inline(always)]
+fn tcp_socket(socket: *mut bpf_sock) -> Option<HostSocket> {
+    if socket.is_null() {
+        return None;
+    }
+    // SAFETY: the helper's reference is valid until it is given back.
+    let state = unsafe {
+        let state = (*socket).state;
+        bpf_sk_release(socket.cast());
+        state
+    };
+    Some(if state == BPF_TCP_LISTEN { HostSocket::Listening } else { HostSocket::Connected })
+}
+
+/// As `tcp_socket`, by another field: the verifier does not let one instruction read through the
+/// pointers of both kinds, and the compiler would merge two that are alike.
+#[inline(always)]
+fn udp_socket(socket: *mut bpf_sock) -> Option<HostSocket> {
+    if socket.is_null() {
+        return None;
+    }
+    // SAFETY: the helper's reference is valid until it is given back.
+    let peer_port = unsafe {
+        let peer_port = (*socket).dst_port;
+        bpf_sk_release(socket.cast());
+        peer_port
+    };
+    Some(if peer_port == 0 { HostSocket::Listening } else { HostSocket::Connected })
+}
+
+/// The kernel's `struct bpf_fib_lookup`, in words. Layout: 64 bytes.
+#[repr(C)]
+struct RouteQuery {
+    /// Address family, IP protocol, and a source port of zero.
+    family_and_proto: u32,
+    /// A destination port and a length of zero: the MTU is not asked about.
+    port_and_len: u32,
+    /// In: the device that the packet came in on. Out: the one that it would leave by.
+    ifindex: u32,
+    tos: u32,
+    src: [u32; 4],
+    dst: [u32; 4],
+    vlan: u32,
+    macs: [u32; 3],
+}
+
+impl RouteQuery {
+    #[inline(always)]
+    fn new<A: Address>(ifindex: u32, ip: &Ip<A>) -> Self {
+        let family = match A::FAMILY {
+            Family::V4 => AF_INET,
+            Family::V6 => AF_INET6,
+        };
+        // Constants side by side would be cleared by calling memset.
+        let zero = core::hint::black_box(0);
+        Self {
+            family_and_proto: family | u32::from(ip.proto) << 8,
+            port_and_len: zero,
+            ifindex,
+            tos: zero,
+            src: ip.src.to_wire_words(),
+            dst: ip.dst.to_wire_words(),
+            vlan: zero,
+            macs: [zero; 3],
         }
     }
 }

@@ -42,6 +42,7 @@ use crate::{
     sysctl,
 };
 use host::Host;
+use restore::Unplugged;
 
 pub(crate) use teardown::tear_down;
 
@@ -70,6 +71,10 @@ pub(crate) enum RequestError {
     SandboxLink(#[from] SandboxLinkError),
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    #[error("sandbox {sandbox}")]
+    InSandbox { sandbox: String, source: SandboxLinkError },
+    #[error("network {network} has lost its bridge {bridge}: remove what has its name, or wait")]
+    NoBridge { network: String, bridge: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -160,24 +165,30 @@ impl Controller {
             Request::NetworkDisallow { a, b } => self.disallow(&a, &b),
             Request::EndpointList => self.endpoints(),
             Request::EndpointInspect { names } => self.inspect_endpoints(&names),
-            Request::PortAdd { endpoint, specs } => self.add_ports(&endpoint, &specs),
+            Request::PortAdd { endpoint, specs } => self.add_ports(&endpoint, &specs).await,
             Request::PortRemove { endpoint, specs, kill } => {
                 self.remove_ports(&endpoint, &specs, kill)
             }
             Request::PortList { endpoint } => self.ports(endpoint.as_deref()),
             Request::Stats => self.stats(),
-            Request::ConntrackList { filter } => {
-                self.list_flows(filter, reply);
-                return Next::GoOn;
-            }
+            Request::ConntrackList { filter } => match self.check_filter(&filter) {
+                Ok(()) => {
+                    self.list_flows(filter, reply);
+                    return Next::GoOn;
+                }
+                Err(error) => Err(error.into()),
+            },
             Request::ConntrackCount => {
                 self.count_flows(reply);
                 return Next::GoOn;
             }
-            Request::ConntrackFlush { filter } => {
-                self.flush_flows(filter, reply);
-                return Next::GoOn;
-            }
+            Request::ConntrackFlush { filter } => match self.check_filter(&filter) {
+                Ok(()) => {
+                    self.flush_flows(filter, reply);
+                    return Next::GoOn;
+                }
+                Err(error) => Err(error.into()),
+            },
             Request::Stop { detach } => return self.stop(detach, reply).await,
         };
         match result {
@@ -188,18 +199,18 @@ impl Controller {
     }
 
     /// Reads the configuration again; what cannot change at run time keeps its value.
-    pub(crate) fn reload(&mut self, config: Config) -> Result<(), RequestError> {
+    pub(crate) async fn reload(&mut self, config: Config) -> Result<(), RequestError> {
         if config.daemon != self.config.daemon
             || config.datapath.max_flows != self.config.datapath.max_flows
         {
-            warn!("[daemon] and max_flows change with the next start only");
+            warn!("[daemon] changes with the next start, max_flows after `netd stop --detach`");
         }
         let daemon = self.config.daemon.clone();
         self.config = Config { daemon, ..config };
         let settings = datapath_config(&self.config, self.secret, self.netns_cookie);
         self.datapath.configure(settings)?;
         info!("configuration read again");
-        Ok(())
+        self.refresh().await
     }
 
     /// Takes up what has changed on the host.
@@ -213,7 +224,7 @@ impl Controller {
 
     async fn follow_host(&mut self) -> Result<(), RequestError> {
         self.refresh().await?;
-        self.mend_endpoints().await
+        self.mend(Unplugged::PlugIn).await
     }
 
     /// Reads the host again and brings uplinks and maps in line with it.
@@ -226,7 +237,7 @@ impl Controller {
 
     /// Brings the maps in line with the desired state and the host.
     fn program(&mut self) -> Result<(), DatapathError> {
-        let facts = self.host.facts(&self.desired, &self.config.uplinks.names);
+        let facts = self.host.facts(&self.desired, &self.config.uplinks.names, &self.uplinks);
         self.datapath.program(&Programmed::new(&self.desired, &facts))
     }
 
@@ -251,7 +262,7 @@ impl Controller {
         Pools::new(&self.config.pools.default_address_pools, self.ula)
     }
 
-    fn save(&self, changes: &[Change<'_>]) -> Result<(), StoreError> {
+    fn save(&mut self, changes: &[Change<'_>]) -> Result<(), StoreError> {
         self.store.save(changes)
     }
 

@@ -18,13 +18,14 @@ use tracing::{info, warn};
 use crate::{
     config::RunOptions,
     controller::{Controller, Next, Parts, tear_down},
-    datapath::{conntrack::Conntrack, expiry},
+    datapath::{self, Pins, conntrack::Conntrack, expiry},
     ids::Urandom,
-    mounts,
+    locks, mounts,
     netlink::{
         Netlink,
         monitor::{self, HostEvent},
     },
+    privileges,
     server::{self, Command},
     store::Store,
 };
@@ -52,8 +53,13 @@ pub fn run(options: RunOptions) -> Result<()> {
 /// Where a daemon still uses the state directory, or something cannot be removed.
 pub fn detach(options: RunOptions) -> Result<()> {
     let config = options.resolve()?;
+    let _host = locks::host()?;
+    mounts::ensure_bpffs(&config.daemon.bpffs)?;
+    let _pins = locks::pins(&config.daemon.bpffs)?;
     let mut ids = Urandom::open().context("random numbers cannot be had")?;
     let stored = Store::open(&config.daemon.state_dir, &mut ids)?.load()?;
+    let cookie = netns_cookie().context("the host's network namespace has no cookie")?;
+    datapath::check_owner(&Pins::new(&config.daemon.bpffs), cookie)?;
     runtime()?.block_on(async {
         let netlink = Netlink::open()?;
         Ok(tear_down(&stored.desired, &config, &netlink).await?)
@@ -67,11 +73,15 @@ fn runtime() -> Result<Runtime> {
 
 async fn serve(options: &RunOptions) -> Result<()> {
     let config = options.resolve()?;
+    // A signal may come at any time from here on, and must not end the process half-way.
+    let signals = Signals::new().context("signals cannot be handled")?;
+    let _host = locks::host()?;
+    mounts::ensure_bpffs(&config.daemon.bpffs)?;
+    let _pins = locks::pins(&config.daemon.bpffs)?;
     let mut ids = Urandom::open().context("random numbers cannot be had")?;
-    let store = Store::open(&config.daemon.state_dir, &mut ids)?;
+    let mut store = Store::open(&config.daemon.state_dir, &mut ids)?;
     let stored = store.load()?;
     let listener = server::bind(&config.daemon.socket)?;
-    mounts::ensure_bpffs(&config.daemon.bpffs)?;
     let cgroup = mounts::cgroup2_root(&config.daemon.state_dir.join("cgroup"))?;
     let netlink = Netlink::open()?;
     // Watching begins before the host is read, so that no change falls between.
@@ -81,6 +91,8 @@ async fn serve(options: &RunOptions) -> Result<()> {
     let parts = Parts { store, stored, ids, config, netns_cookie, netlink };
     let mut controller = Controller::start(parts, &cgroup).await?;
 
+    // Before any other thread is started: each has capabilities of its own, and inherits these.
+    privileges::drop_unneeded().context("capabilities cannot be dropped")?;
     let conntrack = Conntrack::open(controller.pins())?;
     let (stop, stopped) = sync_mpsc::channel();
     let expiry = thread::Builder::new()
@@ -90,7 +102,7 @@ async fn serve(options: &RunOptions) -> Result<()> {
     let (sender, commands) = mpsc::channel(COMMANDS);
     // The loop ends with the receiver of commands; the server then lets the last answers out.
     let (result, ()) = tokio::join!(
-        turn(&mut controller, options, commands, events),
+        turn(&mut controller, options, signals, commands, events),
         server::serve(listener, sender)
     );
     drop(stop);
@@ -104,10 +116,10 @@ async fn serve(options: &RunOptions) -> Result<()> {
 async fn turn(
     controller: &mut Controller,
     options: &RunOptions,
+    mut signals: Signals,
     mut commands: mpsc::Receiver<Command>,
     mut events: mpsc::Receiver<HostEvent>,
 ) -> Result<()> {
-    let mut signals = Signals::new().context("signals cannot be handled")?;
     let mut sysctls = interval(SYSCTL_PERIOD);
     sysctls.set_missed_tick_behavior(MissedTickBehavior::Delay);
     info!("ready");
@@ -125,7 +137,7 @@ async fn turn(
                 controller.follow(&gathered).await;
             }
             _ = sysctls.tick() => controller.keep_sysctls(),
-            _ = signals.hangup.recv() => reload(controller, options),
+            _ = signals.hangup.recv() => reload(controller, options).await,
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
         }
@@ -145,9 +157,11 @@ async fn gather(first: HostEvent, events: &mut mpsc::Receiver<HostEvent>) -> Vec
     gathered
 }
 
-fn reload(controller: &mut Controller, options: &RunOptions) {
-    let result = options.resolve().map_err(anyhow::Error::from);
-    let result = result.and_then(|config| Ok(controller.reload(config)?));
+async fn reload(controller: &mut Controller, options: &RunOptions) {
+    let result = match options.resolve() {
+        Ok(config) => controller.reload(config).await.map_err(anyhow::Error::from),
+        Err(error) => Err(error.into()),
+    };
     if let Err(error) = result {
         warn!(error = format!("{error:#}"), "the configuration stays as it was");
     }

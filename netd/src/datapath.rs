@@ -15,11 +15,11 @@ mod pins;
 mod synced;
 mod tables;
 
-use std::{collections::BTreeSet, io, path::PathBuf};
+use std::{io, path::PathBuf};
 
 use aya::{
     Ebpf,
-    maps::{MapData, MapError, PerCpuArray},
+    maps::{Array, Map, MapData, MapError, PerCpuArray},
     programs::ProgramError,
 };
 use netd_common::{
@@ -54,6 +54,8 @@ pub(crate) enum DatapathError {
     Clsact { ifname: String, source: aya::programs::tc::TcError },
     #[error("the socket hooks could not be attached to the cgroup {path}")]
     Cgroup { path: PathBuf, source: ProgramError },
+    #[error("{path} has the pins of a netd in another network namespace: give another --bpffs")]
+    ForeignPins { path: PathBuf },
     #[error("{path} cannot be pinned")]
     PinObject { path: PathBuf, source: aya::pin::PinError },
     #[error("{path} cannot be made, replaced or removed")]
@@ -77,6 +79,7 @@ impl Datapath {
         config: DatapathConfig,
         max_flows: u32,
     ) -> Result<Self, DatapathError> {
+        check_owner(pins, config.netns_cookie)?;
         let mut ebpf = load::load(pins, max_flows)?;
         let tables = Tables::take(&mut ebpf)?;
         let counters = load::take_map(&mut ebpf, "COUNTERS")?;
@@ -139,11 +142,26 @@ impl Datapath {
     }
 }
 
-/// Takes netd's classifiers off the devices, and every pin away.
-pub(crate) fn remove_all(pins: &Pins, ifnames: &BTreeSet<String>) -> Result<(), DatapathError> {
-    for ifname in ifnames {
-        attach::detach(ifname);
+/// Checks that the pins, if there are any, are those of a daemon of this network namespace.
+pub(crate) fn check_owner(pins: &Pins, netns_cookie: u64) -> Result<(), DatapathError> {
+    let Ok(map) = load::pinned_map(pins, "CONFIG") else {
+        return Ok(());
+    };
+    let error = map_error("CONFIG");
+    let config: Array<MapData, DatapathConfig> = Map::Array(map).try_into().map_err(&error)?;
+    let owner = config.get(&0, 0).map_err(&error)?.netns_cookie;
+    if owner == 0 || owner == netns_cookie {
+        return Ok(());
     }
+    Err(DatapathError::ForeignPins { path: pins.root().to_owned() })
+}
+
+/// Takes netd's classifiers off the devices, and every pin away.
+pub(crate) fn remove_all(
+    pins: &Pins,
+    ifnames: impl IntoIterator<Item = String>,
+) -> Result<(), DatapathError> {
+    ifnames.into_iter().for_each(|ifname| attach::detach(&ifname));
     pins.remove()
 }
 

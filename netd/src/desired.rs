@@ -85,6 +85,8 @@ pub enum AllowError {
     Lookup(#[from] LookupError),
     #[error("network {name} is always allowed to itself: name two networks")]
     Itself { name: String },
+    #[error("network {name} is internal: nothing enters or leaves it")]
+    Internal { name: String },
     #[error("networks {a} and {b} are not allowed to exchange packets: nothing to take back")]
     NotAllowed { a: String, b: String },
 }
@@ -189,14 +191,15 @@ impl Desired {
     /// into `allowed`. It is no error if it is there already.
     ///
     /// # Errors
-    /// Where one does not exist or both are the same.
+    /// Where one does not exist or is internal, or both are the same.
     pub fn plan_allow(&self, a: &str, b: &str) -> Result<(String, String), AllowError> {
-        self.network(a)?;
-        self.network(b)?;
-        if a == b {
-            return Err(AllowError::Itself { name: a.to_owned() });
+        let pair = self.pair(a, b)?;
+        for network in [self.network(a)?, self.network(b)?] {
+            if network.internal {
+                return Err(AllowError::Internal { name: network.name.clone() });
+            }
         }
-        Ok((a.min(b).to_owned(), a.max(b).to_owned()))
+        Ok(pair)
     }
 
     /// Checks that an allowance can be taken back; the answer is the pair to remove.
@@ -204,12 +207,22 @@ impl Desired {
     /// # Errors
     /// Where there is no such allowance.
     pub fn plan_disallow(&self, a: &str, b: &str) -> Result<(String, String), AllowError> {
-        let pair = self.plan_allow(a, b)?;
+        let pair = self.pair(a, b)?;
         if self.allowed.contains(&pair) {
             Ok(pair)
         } else {
             Err(AllowError::NotAllowed { a: a.to_owned(), b: b.to_owned() })
         }
+    }
+
+    /// Two networks as they stand in `allowed`.
+    fn pair(&self, a: &str, b: &str) -> Result<(String, String), AllowError> {
+        self.network(a)?;
+        self.network(b)?;
+        if a == b {
+            return Err(AllowError::Itself { name: a.to_owned() });
+        }
+        Ok((a.min(b).to_owned(), a.max(b).to_owned()))
     }
 }
 

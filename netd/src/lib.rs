@@ -20,8 +20,10 @@ pub mod daemon;
 pub mod store;
 
 pub mod datapath;
+pub mod locks;
 pub mod mounts;
 pub mod netlink;
 pub mod netns;
+pub mod privileges;
 pub mod sysctl;
 pub mod uplinks;

@@ -35,6 +35,8 @@ pub(crate) struct HostFacts {
     pub(crate) ifindexes: BTreeMap<String, u32>,
     /// The addresses of each link, by name.
     pub(crate) addresses: BTreeMap<String, Vec<IpAddr>>,
+    /// The uplinks that carry our programs.
+    pub(crate) uplinks: BTreeSet<u32>,
     /// Which source a packet gets, by uplink and destination.
     pub(crate) masquerade_sources: Vec<MasqueradeSource>,
 }
@@ -45,6 +47,7 @@ pub(crate) struct Programmed {
     pub(crate) networks: BTreeMap<u32, Network>,
     pub(crate) isolation_sets: BTreeMap<IsolationKey, u32>,
     pub(crate) bridge_ports: BTreeMap<u32, BridgePort>,
+    pub(crate) uplinks: BTreeMap<u32, u32>,
     /// The slots that are counted.
     pub(crate) slots: BTreeSet<u32>,
     pub(crate) v4: FamilyContents<V4>,
@@ -83,6 +86,7 @@ impl Programmed {
             v4: family(desired, host),
             v6: family(desired, host),
             isolation_sets: isolation_sets(desired),
+            uplinks: host.uplinks.iter().map(|&ifindex| (ifindex, 1)).collect(),
             ..Self::default()
         };
         for network in desired.networks.values() {
@@ -103,7 +107,7 @@ impl Programmed {
                 slot: endpoint.slot,
                 network: network.number,
                 mac: endpoint.mac.0,
-                reserved: 0,
+                sandbox: sandbox_number(desired, endpoint),
             };
             this.bridge_ports.insert(ifindex, port);
         }
@@ -143,6 +147,12 @@ fn side<A: Address>(network: &model::Network) -> NetworkFamily<A> {
     }
 }
 
+/// The number of a container: the lowest slot of its endpoints.
+fn sandbox_number(desired: &Desired, endpoint: &model::Endpoint) -> u32 {
+    let own = desired.endpoints.values().filter(|other| other.sandbox.is_same(&endpoint.sandbox));
+    own.map(|other| other.slot).min().unwrap_or(endpoint.slot)
+}
+
 fn isolation_sets(desired: &Desired) -> BTreeMap<IsolationKey, u32> {
     let number = |name: &str| desired.networks.get(name).map(|network| network.number);
     let own = desired.networks.values().map(|network| (network.number, network.number));
@@ -180,7 +190,7 @@ fn family<A: Address>(desired: &Desired, host: &HostFacts) -> FamilyContents<A> 
                 slot: endpoint.slot,
                 network: network.number,
                 mac: endpoint.mac.0,
-                reserved: 0,
+                sandbox: sandbox_number(desired, endpoint),
             };
             contents.endpoints.insert(addr, value);
         }

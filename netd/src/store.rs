@@ -16,8 +16,8 @@ use std::{
 };
 
 use redb::{
-    Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _,
-    TableDefinition, TableError, WriteTransaction,
+    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase as _,
+    ReadableTable as _, TableDefinition, TableError, WriteTransaction,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -46,7 +46,8 @@ const SECRET_KEYS: [&str; 2] = ["datapath_secret_0", "datapath_secret_1"];
 /// The open database. It can be open once at a time.
 #[derive(Debug)]
 pub struct Store {
-    database: Database,
+    /// None after a failed write: the database has to be opened again then.
+    database: Option<Database>,
     path: PathBuf,
 }
 
@@ -118,33 +119,49 @@ impl Store {
         let path = state_dir.join(FILE_NAME);
         create_dir(state_dir)
             .map_err(|source| StoreError::Directory { path: state_dir.to_owned(), source })?;
-        let database = guarded(&path, || {
-            let mut database = Database::create(&path).map_err(|e| open_error(&path, e))?;
-            // Reading trusts the pages; only this compares their checksums.
-            if !database.check_integrity().map_err(|e| open_error(&path, e))? {
-                tracing::warn!(path = %path.display(), "the store was damaged and has been repaired");
-            }
-            Ok(database)
-        })?;
-        let store = Self { database, path };
+        let mut store = Self { database: None, path };
+        store.database()?;
         store.secure()?;
         store.initialise(ids)?;
         Ok(store)
+    }
+
+    /// The open database.
+    fn database(&mut self) -> Result<&Database, StoreError> {
+        let path = &self.path;
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => guarded(path, || {
+                let mut database = Database::create(path).map_err(|e| open_error(path, e))?;
+                // Reading trusts the pages; only this compares their checksums.
+                if !database.check_integrity().map_err(|e| open_error(path, e))? {
+                    tracing::warn!(path = %path.display(), "the store was damaged and is repaired");
+                }
+                Ok(database)
+            })?,
+        };
+        Ok(self.database.insert(database))
     }
 
     /// Reads everything.
     ///
     /// # Errors
     /// Where the database is of another schema or corrupt.
-    pub fn load(&self) -> Result<Stored, StoreError> {
-        guarded(&self.path, || self.read_all())
+    pub fn load(&mut self) -> Result<Stored, StoreError> {
+        let transaction = self.begin_read()?;
+        guarded(&self.path, || self.read_all(&transaction))
+    }
+
+    fn begin_read(&mut self) -> Result<ReadTransaction, StoreError> {
+        let transaction = self.database()?.begin_read();
+        transaction.map_err(|error| self.read_error(error))
     }
 
     /// Writes changes, all or none; they are on disk when this returns.
     ///
     /// # Errors
     /// Where the disk refuses. Nothing has changed then.
-    pub fn save(&self, changes: &[Change<'_>]) -> Result<(), StoreError> {
+    pub fn save(&mut self, changes: &[Change<'_>]) -> Result<(), StoreError> {
         self.write(|transaction| changes.iter().try_for_each(|change| apply(transaction, *change)))
     }
 
@@ -154,12 +171,13 @@ impl Store {
     }
 
     /// Writes the schema and the secrets into a database that has no table yet.
-    fn initialise(&self, ids: &mut dyn IdSource) -> Result<(), StoreError> {
+    fn initialise(&mut self, ids: &mut dyn IdSource) -> Result<(), StoreError> {
+        let transaction = self.begin_read()?;
         let is_empty = guarded(&self.path, || {
-            let transaction = self.database.begin_read().map_err(|e| self.read_error(e))?;
             let mut tables = transaction.list_tables().map_err(|e| self.read_error(e))?;
             Ok(tables.next().is_none())
         })?;
+        drop(transaction);
         if !is_empty {
             return Ok(());
         }
@@ -179,26 +197,29 @@ impl Store {
     }
 
     fn write(
-        &self,
+        &mut self,
         change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let database = self.database()?;
         let write = || {
-            let mut transaction = self.database.begin_write()?;
+            let mut transaction = database.begin_write()?;
             transaction.set_durability(Durability::Immediate)?;
             change(&transaction)?;
             transaction.commit()?;
             Ok(())
         };
-        guarded(&self.path, || {
-            write().map_err(|source| StoreError::Write {
-                path: self.path.clone(),
-                source: Box::new(source),
-            })
-        })
+        let error = |source| StoreError::Write { path: path.clone(), source: Box::new(source) };
+        let result = guarded(&path, || write().map_err(error));
+        if result.is_err() {
+            // After an I/O error redb refuses everything until it is opened again; the disk may have
+            // room by then.
+            self.database = None;
+        }
+        result
     }
 
-    fn read_all(&self) -> Result<Stored, StoreError> {
-        let transaction = self.database.begin_read().map_err(|e| self.read_error(e))?;
+    fn read_all(&self, transaction: &ReadTransaction) -> Result<Stored, StoreError> {
         let meta = transaction.open_table(META).map_err(|e| self.table_error(e, "meta"))?;
         let get = |key| {
             let value = meta.get(key).map_err(|e| self.read_error(e))?;

@@ -1,1 +1,12 @@
+//! What the tests of netd share: worlds made of network namespaces, real programs, and packets.
 
+pub mod clients;
+pub mod condition;
+pub mod daemon;
+pub mod family;
+pub mod netns;
+pub mod packet;
+pub mod process;
+pub mod prog;
+pub mod servers;
+pub mod topology;

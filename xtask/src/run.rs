@@ -21,6 +21,9 @@ use crate::{
 /// The daemon's own default for `--socket`.
 const SOCKET_VARIABLE: &str = "NETD_SOCKET";
 
+/// The options of `netd run` that `netd stop --detach` needs when no daemon answers.
+const DETACH_OPTIONS: [&str; 3] = ["--config", "--state-dir", "--bpffs"];
+
 const PAGE: &str = "It works: this page came through netd.\n";
 
 #[derive(clap::Args)]
@@ -50,7 +53,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 
     let mut daemon = process::as_root(&netd)?;
     daemon.arg("run").args(&args.netd_args);
-    let mut socket = socket_argument(&args.netd_args);
+    let mut socket = value_of("--socket", &args.netd_args);
     if socket.is_none() {
         // sudo would not hand the variable on, and another terminal may not have it.
         socket = env::var(SOCKET_VARIABLE).ok().filter(|value| !value.is_empty());
@@ -59,6 +62,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let demo = Demo {
         netd: as_typed(&netd),
         socket,
+        detach_options: detach_options(&args.netd_args),
         page: write_page(workspace)?,
         sudo: !process::is_root(),
     };
@@ -70,6 +74,8 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 struct Demo {
     netd: String,
     socket: Option<String>,
+    /// What `netd stop --detach` is told.
+    detach_options: Vec<(&'static str, String)>,
     /// The folder of a web page.
     page: PathBuf,
     sudo: bool,
@@ -78,13 +84,13 @@ struct Demo {
 impl Demo {
     fn text(&self) -> String {
         let [first, second, third] = self.commands();
-        let (sudo, netd) = (self.sudo(), self.netd());
+        let (sudo, netd, detach) = (self.sudo(), self.netd(), self.detach());
         format!(
             "\nOnce the log says ready, try in another terminal:\n\n  {first}\n  {second}\n  {third}\n\n\
              They attach a sandbox to a network, start a web server in it and fetch its page from \
              the host.\nCtrl-C ends the daemon, and traffic keeps flowing. This removes everything:\n\n  \
              {sudo}ip netns pids web | xargs -r {sudo}kill; {netd} network disconnect demo web; \
-             {netd} network rm demo; {netd} stop --detach; {sudo}ip netns del web\n"
+             {netd} network rm demo; {detach}; {sudo}ip netns del web\n"
         )
     }
 
@@ -110,18 +116,29 @@ impl Demo {
         format!("{}{}{}", self.sudo(), quote(&self.netd), socket.unwrap_or_default())
     }
 
+    /// Ends and removes everything, also after the daemon has ended.
+    fn detach(&self) -> String {
+        let options = self.detach_options.iter();
+        let options = options.map(|(name, value)| format!(" {name} {}", quote(value)));
+        format!("{} stop --detach{}", self.netd(), options.collect::<String>())
+    }
+
     fn sudo(&self) -> &'static str {
         if self.sudo { "sudo " } else { "" }
     }
 }
 
-/// The value of `--socket` among the daemon's arguments.
-fn socket_argument(args: &[OsString]) -> Option<String> {
+/// The value of an option among the daemon's arguments.
+fn value_of(option: &str, args: &[OsString]) -> Option<String> {
     let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
-    let joined = args.iter().find_map(|arg| arg.strip_prefix("--socket=").map(str::to_owned));
-    let apart =
-        || args.windows(2).find(|pair| pair[0] == "--socket").map(|pair| pair[1].to_string());
-    joined.or_else(apart)
+    let joined = |arg: &str| arg.strip_prefix(option)?.strip_prefix('=').map(str::to_owned);
+    let apart = || args.windows(2).find(|pair| pair[0] == option).map(|pair| pair[1].to_string());
+    args.iter().find_map(|arg| joined(arg)).or_else(apart)
+}
+
+fn detach_options(args: &[OsString]) -> Vec<(&'static str, String)> {
+    let given = |name| value_of(name, args).map(|value| (name, value));
+    DETACH_OPTIONS.into_iter().filter_map(given).collect()
 }
 
 /// `netd` where PATH leads to the one just built, else its absolute path.
@@ -148,10 +165,13 @@ fn become_process(mut command: Command) -> anyhow::Error {
 mod tests {
     use super::*;
 
+    fn arguments(args: &[&str]) -> Vec<OsString> {
+        args.iter().map(OsString::from).collect()
+    }
+
     #[track_caller]
     fn check_socket(args: &[&str], expected: Option<&str>) {
-        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
-        assert_eq!(socket_argument(&args).as_deref(), expected);
+        assert_eq!(value_of("--socket", &arguments(args)).as_deref(), expected);
     }
 
     #[test]
@@ -160,6 +180,34 @@ mod tests {
         check_socket(&["--takeover", "--socket", "/tmp/a"], Some("/tmp/a"));
         check_socket(&["--socket=/tmp/b"], Some("/tmp/b"));
         check_socket(&["--socket"], None);
+        check_socket(&["--sockets=/tmp/c"], None);
+    }
+
+    #[test]
+    fn the_removal_says_where_the_daemon_kept_its_things() {
+        let mut demo = Demo {
+            netd: "netd".to_owned(),
+            socket: Some("/tmp/a".to_owned()),
+            detach_options: Vec::new(),
+            page: PathBuf::from("/page"),
+            sudo: true,
+        };
+        assert!(
+            demo.text()
+                .contains("; sudo netd --socket /tmp/a stop --detach; sudo ip netns del web")
+        );
+        demo.detach_options = detach_options(&arguments(&[
+            "--bpffs=/sys/fs/bpf/b",
+            "--uplink",
+            "eth0",
+            "--state-dir",
+            "/my state",
+            "--config",
+            "/tmp/c",
+        ]));
+        let expected = "; sudo netd --socket /tmp/a stop --detach --config /tmp/c \
+            --state-dir '/my state' --bpffs /sys/fs/bpf/b; sudo ip netns del web";
+        assert!(demo.text().contains(expected), "{}", demo.text());
     }
 
     #[test]
@@ -167,6 +215,7 @@ mod tests {
         let demo = Demo {
             netd: "/my clone/target/release/netd".to_owned(),
             socket: Some("/tmp/a".to_owned()),
+            detach_options: Vec::new(),
             page: PathBuf::from("/page"),
             sudo: true,
         };

@@ -4,11 +4,11 @@ use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
     engine::{Steps, by_family, flow, from_uplink::refuse_loopback},
-    network::{Network, NetworkFlags},
+    network::{BridgePort, Network, NetworkFlags},
     packet::Packet,
     parse::{self, Ip, NoTransport},
     reason::Reason,
-    tables::FamilyTables,
+    tables::{FamilyTables, RouteVerdict},
 };
 
 /// Runs the hook.
@@ -37,26 +37,48 @@ impl<P: Packet, T> Steps<P, T> for FromEndpoint {
         if ip.dst.is_multicast() {
             return Ok(Some(Reason::Multicast));
         }
-        if ip.dst.is_link_local() {
-            return Ok(Some(Reason::LinkLocal));
-        }
         let transport = parse::transport(packet, &ip);
-        if !A::side(network).contains(ip.src) {
-            // A neighbour is probed from the link-local address, at the address that is to be reached.
-            let is_probe =
-                ip.src.is_link_local() && matches!(transport, Err(NoTransport::Discovery));
-            return if is_probe {
+        if ip.src.is_link_local() {
+            // It stays on the link. A neighbour is probed from it at whatever address is to be reached.
+            let stays = ip.dst.is_link_local() || matches!(transport, Err(NoTransport::Discovery));
+            return if stays {
                 Ok(Some(Reason::LinkLocal))
             } else {
                 Err(Reason::SourceNotInSubnet)
             };
         }
+        if !A::side(network).contains(ip.src) && !is_of_sandbox(tables, ip.src, &port) {
+            return Err(Reason::SourceNotInSubnet);
+        }
+        if ip.dst.is_link_local() {
+            return Ok(Some(Reason::LinkLocal));
+        }
         if let Ok(transport) = &transport
             && flow::exists(tables, &transport.key(&ip, Scope::Endpoint))
         {
-            return Ok(Some(Reason::ContainerToOutside));
+            return to_the_world(tables, network, &ip).map(Some);
         }
         by_destination(tables, &ip, port.network, network).map(Some)
+    }
+}
+
+/// Whether the address is that of the same container on another network: it answers by its default
+/// route, whichever network it was asked on.
+#[inline(always)]
+fn is_of_sandbox<A: Address, T: FamilyTables<A>>(tables: &T, addr: A, port: &BridgePort) -> bool {
+    tables.endpoint(addr).is_some_and(|endpoint| endpoint.sandbox == port.sandbox)
+}
+
+/// Out of the host, but only where the packet is translated on its way out.
+#[inline(always)]
+fn to_the_world<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    network: &Network,
+    ip: &Ip<A>,
+) -> Result<Reason, Reason> {
+    match tables.leads_to_uplink(network.bridge_ifindex, ip) {
+        RouteVerdict::Uplink | RouteVerdict::Nowhere => Ok(Reason::ContainerToOutside),
+        RouteVerdict::Elsewhere => Err(Reason::NotAnUplink),
     }
 }
 
@@ -80,6 +102,6 @@ fn by_destination<A: Address, T: FamilyTables<A>>(
     match tables.network_of(ip.dst) {
         Some(other) if tables.may_enter(number, other) => Ok(Reason::NetworksAllowed),
         Some(_) => Err(Reason::NetworksApart),
-        None => Ok(Reason::ContainerToOutside),
+        None => to_the_world(tables, network, ip),
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     packet::Packet,
     parse::{self, Ip, NoTransport, Transport},
     reason::Reason,
-    tables::FamilyTables,
+    tables::{FamilyTables, HostSocket, SocketTuple},
 };
 
 /// Runs the hook.
@@ -82,6 +82,18 @@ fn refuse_foreign<A: Address, T: FamilyTables<A>>(tables: &T, ip: &Ip<A>) -> Res
     Ok(())
 }
 
+/// Whether a connected socket of the host takes the packet. Not inlined: its tuple has a frame of its own.
+#[inline(never)]
+fn belongs_to_host<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    ip: &Ip<A>,
+    transport: &Transport,
+) -> bool {
+    let tuple =
+        SocketTuple { src: ip.src, dst: ip.dst, sport: transport.sport, dport: transport.dport };
+    tables.host_socket(ip.proto, &tuple) == Some(HostSocket::Connected)
+}
+
 #[inline(always)]
 fn to_published_port<A: Address, T: FamilyTables<A>>(
     tables: &T,
@@ -95,6 +107,11 @@ fn to_published_port<A: Address, T: FamilyTables<A>>(
     let Some(published) = published::find(tables, ip.dst, ip.proto, transport.dport) else {
         return Ok(Some(Reason::NotOurs));
     };
+    // The host may have a connection of its own on the port: one that it began, or that is older than
+    // the published port.
+    if !transport.is_syn() && belongs_to_host(tables, ip, transport) {
+        return Ok(Some(Reason::NotOurs));
+    }
     tables.describe_flow(|new| {
         new.key = transport.key(ip, Scope::Uplink);
         new.new_src = ip.src;

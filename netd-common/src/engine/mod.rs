@@ -38,6 +38,9 @@ use crate::{
     tables::FamilyTables,
 };
 
+/// The bits of a tag that name the VLAN (IEEE 802.1Q).
+const VLAN_ID_MASK: u16 = 0xfff;
+
 /// The steps of one hook, in the packet's family.
 trait Steps<P, T> {
     /// Decides and translates. `None` asks for the flow that the steps have described to
@@ -62,8 +65,18 @@ where
     match packet.ethertype() {
         V4::ETHERTYPE => run::<V4, S, P, T>(packet, tables),
         V6::ETHERTYPE => run::<V6, S, P, T>(packet, tables),
-        ethertype::VLAN | ethertype::VLAN_SERVICE => Reason::Vlan,
+        ethertype::VLAN | ethertype::VLAN_SERVICE => by_tag(packet),
         _ => Reason::NotIp,
+    }
+}
+
+/// A tag that names no VLAN is left in the frame only behind another one. The kernel takes off both after
+/// our programs have run, and goes on with a packet that nobody has judged.
+#[inline(always)]
+fn by_tag<P: Packet>(packet: &P) -> Reason {
+    match packet.load::<[u8; 2]>(packet.network_offset()) {
+        Some(tag) if u16::from_be_bytes(tag) & VLAN_ID_MASK != 0 => Reason::Vlan,
+        Some(_) | None => Reason::Malformed,
     }
 }
 

@@ -41,6 +41,8 @@ pub fn published_for_host<A: Address, T: FamilyTables<A>>(
     proto: u8,
     port: Port,
 ) -> Option<(A, Port)> {
+    // The kernel takes a connect to no address at all for one to the loopback address.
+    let addr = if addr == A::UNSPECIFIED { A::loopback() } else { addr };
     if !addr.is_loopback() && !tables.is_host_address(addr) {
         return None;
     }

@@ -59,14 +59,8 @@ pub(super) fn is_taken_by_host<A: Address, T: FamilyTables<A>>(
     if reply_key.proto != proto::TCP && reply_key.proto != proto::UDP {
         return false;
     }
-    let tuple = SocketTuple {
-        src: reply_key.src,
-        dst: reply_key.dst,
-        sport: reply_key.sport,
-        dport: reply_key.dport,
-    };
     published::find(tables, reply_key.dst, reply_key.proto, reply_key.dport).is_some()
-        || tables.host_socket_owns(reply_key.proto, &tuple)
+        || tables.host_socket(reply_key.proto, &SocketTuple::of(reply_key)).is_some()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::{
     packet::Packet,
     parse::{self, Ip, NoTransport},
     reason::Reason,
-    tables::FamilyTables,
+    tables::{FamilyTables, Tables},
 };
 
 /// Runs the hook.
@@ -21,7 +21,28 @@ where
     P: Packet,
     T: FamilyTables<V4> + FamilyTables<V6>,
 {
-    by_family::<ToEndpoint, P, T>(packet, tables)
+    let reason = by_family::<ToEndpoint, P, T>(packet, tables);
+    if reason == Reason::Vlan { tagged(packet, tables) } else { reason }
+}
+
+/// A tagged frame is switched like any other, so it must not get around icc=false.
+#[inline(always)]
+fn tagged<P: Packet, T: Tables>(packet: &P, tables: &T) -> Reason {
+    if packet.ingress_ifindex() == 0 {
+        return Reason::HostToContainer;
+    }
+    let (Some(port), Some(sender)) =
+        (tables.bridge_port(packet.ifindex()), tables.bridge_port(packet.ingress_ifindex()))
+    else {
+        return Reason::UnknownPort;
+    };
+    match tables.network(port.network) {
+        Some(network) if network.has(NetworkFlags::ICC) && sender.network == port.network => {
+            Reason::Vlan
+        }
+        Some(_) => Reason::IccOff,
+        None => Reason::UnknownPort,
+    }
 }
 
 struct ToEndpoint;
@@ -103,6 +124,15 @@ where
         return Ok(Reason::FlowToContainer);
     }
     match tables.network_of(ip.src) {
+        // Sent to the gateway to be routed back: what may not be switched may not be routed either. From
+        // another device than the bridge the source is a lie.
+        Some(own) if own == port.network && packet.ingress_ifindex() == network.bridge_ifindex => {
+            if network.has(NetworkFlags::ICC) {
+                Ok(Reason::SameNetwork)
+            } else {
+                Err(Reason::IccOff)
+            }
+        }
         Some(other) if tables.may_enter(other, port.network) => Ok(Reason::NetworksAllowed),
         Some(_) => Err(Reason::NetworksApart),
         None => Err(Reason::Unsolicited),

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use etherparse::{
-    Icmpv4Type, Icmpv6Type, IpHeaders, IpNumber, Ipv4Header, Ipv6Header, NetHeaders, PacketBuilder,
-    PacketHeaders, TcpHeader, TransportHeader,
+    IpHeaders, IpNumber, Ipv4Header, Ipv6Header, NetHeaders, PacketBuilder, PacketHeaders,
+    TcpHeader, TransportHeader,
 };
 
 use crate::family::Family;
@@ -67,10 +67,12 @@ impl<A: Family> Message<A> {
 
     /// What the receiver answers.
     pub(crate) fn reply(&self) -> Self {
-        let kind = match self.kind {
-            Kind::Tcp(SYN) => Kind::Tcp(SYN | ACK),
-            Kind::EchoRequest => Kind::EchoReply,
-            kind => kind,
+        let kind = if self.kind == Kind::Tcp(SYN) {
+            Kind::Tcp(SYN | ACK)
+        } else if self.kind == Kind::EchoRequest {
+            Kind::EchoReply
+        } else {
+            self.kind
         };
         Self { kind, src: self.dst, dst: self.src, payload: b"an answer".to_vec() }
     }
@@ -193,20 +195,21 @@ fn transport(headers: &PacketHeaders<'_>) -> (Kind, u16, u16) {
             let kind = if udp.checksum == 0 { Kind::UdpWithoutChecksum } else { Kind::Udp };
             (kind, udp.source_port, udp.destination_port)
         }
-        Some(TransportHeader::Icmpv4(icmp)) => match &icmp.icmp_type {
-            Icmpv4Type::EchoRequest(echo) => (Kind::EchoRequest, echo.id, 0),
-            Icmpv4Type::EchoReply(echo) => (Kind::EchoReply, 0, echo.id),
-            _ => (Kind::Icmp(icmp.to_bytes()[0]), 0, 0),
-        },
-        Some(TransportHeader::Icmpv6(icmp)) => match &icmp.icmp_type {
-            Icmpv6Type::EchoRequest(echo) => (Kind::EchoRequest, echo.id, 0),
-            Icmpv6Type::EchoReply(echo) => (Kind::EchoReply, 0, echo.id),
-            _ => (Kind::Icmp(icmp.to_bytes()[0]), 0, 0),
-        },
+        Some(TransportHeader::Icmpv4(icmp)) => icmp_kind(&icmp.to_bytes(), 8, 0),
+        Some(TransportHeader::Icmpv6(icmp)) => icmp_kind(&icmp.to_bytes(), 128, 129),
         _ => match &headers.net {
             Some(NetHeaders::Ipv4(ip, _)) => (Kind::Other(ip.protocol.0), 0, 0),
             Some(NetHeaders::Ipv6(ip, _)) => (Kind::Other(ip.next_header.0), 0, 0),
             Some(NetHeaders::Arp(_)) | None => unreachable!("the addresses were read"),
         },
+    }
+}
+
+fn icmp_kind(header: &[u8], request: u8, reply: u8) -> (Kind, u16, u16) {
+    let id = u16::from_be_bytes([header[4], header[5]]);
+    match header[0] {
+        kind if kind == request => (Kind::EchoRequest, id, 0),
+        kind if kind == reply => (Kind::EchoReply, 0, id),
+        kind => (Kind::Icmp(kind), 0, 0),
     }
 }

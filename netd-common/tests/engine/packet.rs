@@ -101,9 +101,9 @@ impl Packet for HostPacket {
 
     fn update_checksum(&mut self, offset: u32, delta: Delta, kind: ChecksumKind) {
         let field = self.slot(offset, 2);
-        let updated = delta.apply(u16::from_ne_bytes([field[0], field[1]]));
+        let updated = delta.apply(bytemuck::pod_read_unaligned(field));
         let is_udp = matches!(kind, ChecksumKind::UdpPseudoHeader | ChecksumKind::UdpHeader);
         let updated = if is_udp && updated == 0 { 0xffff } else { updated };
-        field.copy_from_slice(&updated.to_ne_bytes());
+        field.copy_from_slice(bytemuck::bytes_of(&updated));
     }
 }

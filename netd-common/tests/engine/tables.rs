@@ -15,12 +15,13 @@ use netd_common::{
     counters::Traffic,
     engine,
     network::{BridgePort, Endpoint, Network, NetworkFlags},
+    parse::Ip,
     published::{PublishedPort, PublishedPortKey},
     reason::Reason,
-    tables::{FamilyTables, Flow, InsertError, SocketTuple, Tables},
+    tables::{FamilyTables, Flow, HostSocket, InsertError, RouteVerdict, SocketTuple, Tables},
 };
 
-use crate::family::Family;
+use crate::{family::Family, message::End};
 
 /// What another CPU does at a given moment.
 pub(crate) type Interruption = Box<dyn FnOnce(&HostTables)>;
@@ -48,6 +49,9 @@ pub(crate) struct HostTables {
 /// of a kernel map does until the program ends.
 type Half<A> = &'static Cell<CtEntry<A>>;
 
+/// Protocol, remote end and local end of a socket.
+type Connection<A> = (u8, End<A>, End<A>);
+
 /// The tables of one family.
 pub(crate) struct FamilyStore<A: 'static> {
     pub(crate) flows: RefCell<HashMap<CtKey<A>, Half<A>>>,
@@ -60,6 +64,9 @@ pub(crate) struct FamilyStore<A: 'static> {
     pub(crate) masquerade: Vec<Masquerade<A>>,
     /// Protocol and local port of unconnected sockets.
     pub(crate) host_sockets: RefCell<HashSet<(u8, u16)>>,
+    pub(crate) connected_sockets: RefCell<HashSet<Connection<A>>>,
+    /// Where the host's routes lead from a bridge, by destination; everywhere else is beyond an uplink.
+    pub(crate) routes: HashMap<(u32, A), RouteVerdict>,
     scratch: RefCell<Scratch<A>>,
 }
 
@@ -114,6 +121,8 @@ impl<A: Family> FamilyStore<A> {
             endpoints: HashMap::new(),
             masquerade: Vec::new(),
             host_sockets: RefCell::default(),
+            connected_sockets: RefCell::default(),
+            routes: HashMap::new(),
             scratch: RefCell::new(Scratch::zeroed()),
         }
     }
@@ -250,8 +259,20 @@ impl<A: Family> FamilyTables<A> for HostTables {
         matching.max_by_key(|source| source.bits).map(|source| source.source)
     }
 
-    fn host_socket_owns(&self, proto: u8, tuple: &SocketTuple<A>) -> bool {
-        A::store(self).host_sockets.borrow().contains(&(proto, tuple.dport.number()))
+    fn host_socket(&self, proto: u8, tuple: &SocketTuple<A>) -> Option<HostSocket> {
+        let store = A::store(self);
+        let (src, dst) = ((tuple.src, tuple.sport.number()), (tuple.dst, tuple.dport.number()));
+        if store.connected_sockets.borrow().contains(&(proto, src, dst)) {
+            return Some(HostSocket::Connected);
+        }
+        store.host_sockets.borrow().contains(&(proto, dst.1)).then_some(HostSocket::Listening)
+    }
+
+    fn leads_to_uplink(&self, ifindex: u32, ip: &Ip<A>) -> RouteVerdict {
+        let is_bridge = self.networks.values().any(|network| network.bridge_ifindex == ifindex);
+        assert!(is_bridge, "what a container sends comes in on its bridge: {ifindex}");
+        let route = A::store(self).routes.get(&(ifindex, ip.dst));
+        route.copied().unwrap_or(RouteVerdict::Uplink)
     }
 }
 

@@ -2,12 +2,26 @@
 
 use std::{fmt, net::IpAddr};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use ipnet::IpNet;
+use netd_common::conntrack::FlowState;
 use serde_json::json;
 
 use super::{CliError, Session, items, one};
 use crate::api::{ConntrackFilter, ConntrackInfo, FlowTuple, Request};
+
+/// The states that a flow can have, those of TCP first.
+const STATES: [FlowState; 9] = [
+    FlowState::SynSent,
+    FlowState::SynRecv,
+    FlowState::Established,
+    FlowState::Unacknowledged,
+    FlowState::FinWait,
+    FlowState::TimeWait,
+    FlowState::Close,
+    FlowState::Unreplied,
+    FlowState::Replied,
+];
 
 /// What can be done with the connection table.
 #[derive(Debug, Subcommand)]
@@ -45,8 +59,8 @@ pub struct FilterArgs {
     /// The container's endpoint
     #[arg(long, value_name = "NAME")]
     endpoint: Option<String>,
-    /// The state, such as ESTABLISHED
-    #[arg(long)]
+    /// The state
+    #[arg(long, ignore_case = true, value_parser = states())]
     state: Option<String>,
 }
 
@@ -128,6 +142,11 @@ fn write_tuple(f: &mut fmt::Formatter<'_>, tuple: &FlowTuple) -> fmt::Result {
     write!(f, "src={src} dst={dst} sport={sport} dport={dport} ")
 }
 
+/// Reads the name of a state.
+fn states() -> PossibleValuesParser {
+    PossibleValuesParser::new(STATES.map(FlowState::name))
+}
+
 /// Reads a prefix, or an address as the prefix that holds nothing else.
 fn prefix(text: &str) -> Result<IpNet, ipnet::AddrParseError> {
     text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse())
@@ -135,7 +154,9 @@ fn prefix(text: &str) -> Result<IpNet, ipnet::AddrParseError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, prefix};
+    use netd_common::{conntrack::FlowState, header::proto};
+
+    use super::{Line, STATES, prefix};
     use crate::api::ConntrackInfo;
 
     #[test]
@@ -144,6 +165,17 @@ mod tests {
         assert_eq!(prefix("2001:db8::1").unwrap().to_string(), "2001:db8::1/128");
         assert_eq!(prefix("192.0.2.0/24").unwrap().to_string(), "192.0.2.0/24");
         assert!(prefix("localhost").is_err());
+    }
+
+    #[test]
+    fn every_state_can_be_asked_for() {
+        for proto in [proto::TCP, proto::UDP] {
+            for original in 0..=u8::MAX {
+                for reply in 0..=u8::MAX {
+                    assert!(STATES.contains(&FlowState::of(proto, original, reply)));
+                }
+            }
+        }
     }
 
     #[test]

@@ -57,7 +57,8 @@ fn every_command_is_understood() {
         "netd port rm web 80:80 --kill",
         "netd port ls",
         "netd port ls web --color never -vv",
-        "netd conntrack ls -p tcp -s 10.0.0.1 -d 10.0.0.0/8 --sport 1 --dport 2 --network a --endpoint b --state X",
+        "netd conntrack ls -p tcp -s 10.0.0.1 -d 10.0.0.0/8 --sport 1 --dport 2 --network a --endpoint b --state ESTABLISHED",
+        "netd conntrack flush --state time_wait",
         "netd conntrack ls --orig-src 10.0.0.1 --orig-dst 2001:db8::/32",
         "netd conntrack count",
         "netd conntrack flush --proto udp",
@@ -108,6 +109,8 @@ fn wrong_usage_is_refused() {
         ("netd port ls web db", UnknownArgument),
         ("netd conntrack ls --dport 65536", ValueValidation),
         ("netd conntrack ls -p gre", InvalidValue),
+        ("netd conntrack ls --state open", InvalidValue),
+        ("netd conntrack flush --state=", InvalidValue),
         ("netd conntrack count -p tcp", UnknownArgument),
         ("netd stats --watch", UnknownArgument),
         ("netd completions tcsh", InvalidValue),
@@ -115,6 +118,14 @@ fn wrong_usage_is_refused() {
     ] {
         check_usage(line, Some(kind));
     }
+}
+
+#[test]
+fn a_wrong_state_is_answered_with_the_right_ones() {
+    let error = Cli::try_parse_from(["netd", "conntrack", "ls", "--state", "open"]).unwrap_err();
+    let states = "SYN_SENT, SYN_RECV, ESTABLISHED, UNACKNOWLEDGED, FIN_WAIT, TIME_WAIT, CLOSE, \
+        UNREPLIED, REPLIED";
+    assert!(error.to_string().contains(states), "{error}");
 }
 
 #[test]

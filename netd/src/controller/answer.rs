@@ -9,6 +9,7 @@ use super::{Controller, RequestError, in_one_line};
 use crate::{
     api::{ConntrackFilter, ConntrackInfo, EndpointStats, Item, StatRow, StatsAnswer},
     datapath::conntrack::{Conntrack, FlowView},
+    desired::LookupError,
     server::ReplySender,
 };
 
@@ -43,6 +44,17 @@ impl Controller {
             endpoints: endpoints.map(|e| (e.slot, e.name.clone())).collect(),
             networks: networks.map(|n| (n.number, n.name.clone())).collect(),
         })
+    }
+
+    /// A name that stands for nothing is a mistake, not a filter that nothing passes.
+    pub(super) fn check_filter(&self, filter: &ConntrackFilter) -> Result<(), LookupError> {
+        if let Some(network) = &filter.network {
+            self.desired.network(network)?;
+        }
+        if let Some(endpoint) = &filter.endpoint {
+            self.desired.endpoint(endpoint)?;
+        }
+        Ok(())
     }
 
     pub(super) fn list_flows(&self, filter: ConntrackFilter, reply: ReplySender) {

@@ -4,14 +4,17 @@ use std::net::IpAddr;
 
 use tracing::{info, warn};
 
-use super::{Controller, RequestError, in_one_line, sandbox};
+use super::{Controller, RequestError, host::VETH, in_one_line, sandbox};
 use crate::{
     api::{Connect, EndpointInfo, Item},
     datapath::Side,
     desired::SandboxView,
     model::{Endpoint, SandboxRef},
     netlink::veth::VethSpec,
-    netns::{Sandbox, SandboxError, link::SandboxLink},
+    netns::{
+        Sandbox, SandboxError,
+        link::{SandboxLink, SandboxLinkError},
+    },
     store::Change,
 };
 
@@ -23,6 +26,7 @@ impl Controller {
             sandbox: sandbox_ref(&request.sandbox, &sandbox),
             link_names: sandbox.link_names().await?.into_iter().collect(),
         };
+        self.refresh().await?;
         let host = self.host.view();
         let endpoint = self.desired.plan_endpoint(request, &view, &host, &mut self.ids)?;
         self.save(&[Change::PutEndpoint(&endpoint)])?;
@@ -55,7 +59,8 @@ impl Controller {
         Ok(ifindex)
     }
 
-    /// Makes the link of an endpoint that is stored, and lets packets through.
+    /// Makes the link of an endpoint that is stored, and lets packets through. Plugging it in comes last:
+    /// a link that is plugged in is complete.
     pub(super) async fn join(
         &mut self,
         endpoint: &Endpoint,
@@ -63,45 +68,46 @@ impl Controller {
         sandbox: &Sandbox,
     ) -> Result<(), RequestError> {
         let ifindex = self.make_veth(endpoint, mtu, sandbox).await?;
-        self.configure(endpoint, sandbox).await?;
         self.desired.insert_endpoint(endpoint.clone());
+        self.configure(endpoint, sandbox).await?;
         self.refresh().await?;
         self.plug(endpoint, ifindex).await?;
-        self.set_default_routes(&endpoint.sandbox, sandbox).await
+        // Its neighbours may remember another container by this address.
+        let announced = sandbox.announce(&endpoint.ifname, endpoint.mac.0).await;
+        announced.map_err(in_sandbox(endpoint))
     }
 
-    /// Addresses and state of the sandbox's end; its default routes come when it is plugged in.
-    pub(super) async fn configure(
-        &self,
-        endpoint: &Endpoint,
-        sandbox: &Sandbox,
-    ) -> Result<(), RequestError> {
+    /// Addresses, state and default routes of the sandbox's end.
+    async fn configure(&self, endpoint: &Endpoint, sandbox: &Sandbox) -> Result<(), RequestError> {
         let link = SandboxLink {
             ifname: endpoint.ifname.clone(),
             addresses: endpoint.addresses().collect(),
             default_routes: Vec::new(),
             ipv6: endpoint.ipv6.is_some(),
         };
-        Ok(sandbox.configure(&link).await?)
+        sandbox.configure(&link).await.map_err(in_sandbox(endpoint))?;
+        self.set_default_routes(endpoint, sandbox).await
     }
 
     /// Plugs the host's end into the bridge.
     pub(super) async fn plug(&self, endpoint: &Endpoint, ifindex: u32) -> Result<(), RequestError> {
         let network = self.desired.network(&endpoint.network)?;
-        if let Some(bridge) = self.host.ifindex(&network.bridge) {
-            self.netlink.plug(ifindex, bridge).await?;
-        }
-        Ok(())
+        let bridge = self.host.ifindex(&network.bridge).ok_or_else(|| RequestError::NoBridge {
+            network: network.name.clone(),
+            bridge: network.bridge.clone(),
+        })?;
+        Ok(self.netlink.plug(ifindex, bridge).await?)
     }
 
     /// Points a sandbox's default routes at the best of its networks.
-    pub(super) async fn set_default_routes(
+    async fn set_default_routes(
         &self,
-        meant: &SandboxRef,
+        of: &Endpoint,
         sandbox: &Sandbox,
     ) -> Result<(), RequestError> {
-        for (endpoint, gateway) in sandbox::ways_out(&self.desired, meant) {
-            sandbox.set_default_routes(&endpoint.ifname, &[gateway]).await?;
+        for (endpoint, gateway) in sandbox::ways_out(&self.desired, &of.sandbox) {
+            let set = sandbox.set_default_routes(&endpoint.ifname, &[gateway]).await;
+            set.map_err(in_sandbox(of))?;
         }
         Ok(())
     }
@@ -137,9 +143,9 @@ impl Controller {
         let meant = sandbox.as_ref().map(|sandbox| sandbox_ref(text, sandbox));
         let endpoint = self.desired.find_attachment(network, text, meant.as_ref())?.clone();
         self.remove_endpoint(&endpoint).await?;
-        if let Some(sandbox) = &sandbox {
+        if let Some(sandbox) = open_again(&endpoint) {
             // The sandbox may be about to end; then its routes do not matter.
-            if let Err(error) = self.set_default_routes(&endpoint.sandbox, sandbox).await {
+            if let Err(error) = self.set_default_routes(&endpoint, &sandbox).await {
                 warn!(sandbox = text, error = in_one_line(&error), "default routes not moved");
             }
         }
@@ -167,7 +173,7 @@ impl Controller {
         let ports = endpoint.ports.iter().map(|port| port.slot);
         self.datapath.end_flows(ports.chain([endpoint.slot]))?;
         self.program()?;
-        self.netlink.delete_link_named(&endpoint.host_ifname).await?;
+        self.netlink.delete_named(&endpoint.host_ifname, VETH).await?;
         self.refresh().await
     }
 
@@ -190,8 +196,20 @@ impl Controller {
     }
 }
 
+/// The sandbox that the endpoint was connected to, if it is still the same one.
+pub(super) fn open_again(endpoint: &Endpoint) -> Option<Sandbox> {
+    let sandbox = Sandbox::open(&endpoint.sandbox.text).ok()?;
+    sandbox_ref(&endpoint.sandbox.text, &sandbox).is_same(&endpoint.sandbox).then_some(sandbox)
+}
+
+/// Names the sandbox that something failed in.
+fn in_sandbox(endpoint: &Endpoint) -> impl Fn(SandboxLinkError) -> RequestError {
+    let sandbox = endpoint.sandbox.text.clone();
+    move |source| RequestError::InSandbox { sandbox: sandbox.clone(), source }
+}
+
 /// How a sandbox is remembered.
-pub(super) fn sandbox_ref(text: &str, sandbox: &Sandbox) -> SandboxRef {
+fn sandbox_ref(text: &str, sandbox: &Sandbox) -> SandboxRef {
     let id = sandbox.id();
     SandboxRef { text: text.to_owned(), dev: id.dev, ino: id.ino }
 }

@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
 };
 
+use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::{Controller, RequestError, in_one_line};
@@ -20,6 +21,10 @@ use crate::{
 
 /// Linux's own default (`net/ipv4/af_inet.c`), where the sysctl cannot be read.
 const DEFAULT_PORT_RANGE: (u16, u16) = (32_768, 60_999);
+
+/// The kinds of our links, in the kernel's words.
+pub(super) const BRIDGE: &str = "bridge";
+pub(super) const VETH: &str = "veth";
 
 /// Links, addresses and routes.
 #[derive(Debug, Default)]
@@ -48,6 +53,24 @@ impl Host {
         Ok(gone)
     }
 
+    /// The names of all links.
+    pub(super) fn link_names(&self) -> impl Iterator<Item = String> {
+        self.links.iter().map(|link| link.name.clone())
+    }
+
+    /// Whether there is a link of this name and kind.
+    pub(super) fn has(&self, name: &str, kind: &str) -> bool {
+        self.link(name).is_some_and(|link| link.kind.as_deref() == Some(kind))
+    }
+
+    /// Whether a link has all these addresses.
+    pub(super) fn has_addresses(&self, ifindex: u32, wanted: &[IpNet]) -> bool {
+        let has = |net: &IpNet| {
+            self.addresses.iter().any(|address| address.ifindex == ifindex && address.net == *net)
+        };
+        wanted.iter().all(has)
+    }
+
     pub(super) fn ifindex(&self, name: &str) -> Option<u32> {
         self.link(name).map(|link| link.ifindex)
     }
@@ -71,11 +94,17 @@ impl Host {
     }
 
     /// What the maps depend on.
-    pub(super) fn facts(&self, desired: &Desired, named: &[String]) -> HostFacts {
+    pub(super) fn facts(
+        &self,
+        desired: &Desired,
+        named: &[String],
+        attached: &BTreeSet<u32>,
+    ) -> HostFacts {
         let uplinks = self.uplinks(desired, named);
         HostFacts {
             ifindexes: self.links.iter().map(|link| (link.name.clone(), link.ifindex)).collect(),
             addresses: self.link_addresses(),
+            uplinks: attached.clone(),
             masquerade_sources: masquerade::masquerade_sources(
                 &uplinks,
                 &self.addresses,
@@ -126,6 +155,7 @@ impl Controller {
                 }
             }
         }
+        self.warn_of_missing_uplinks(&uplinks);
         let current: BTreeSet<u32> = uplinks.iter().map(|uplink| uplink.ifindex).collect();
         for lost in &self.uplinks - &current {
             if let Some(link) = self.host.links.iter().find(|link| link.ifindex == lost) {
@@ -133,6 +163,26 @@ impl Controller {
                 Datapath::detach(&link.name);
             }
             self.uplinks.remove(&lost);
+        }
+    }
+
+    /// Takes our programs off every link that is neither uplink nor endpoint: an earlier daemon may have
+    /// been told of other uplinks.
+    pub(super) fn detach_others(&self) {
+        let endpoints = self.desired.endpoints.values();
+        let endpoints: BTreeSet<&str> = endpoints.map(|e| e.host_ifname.as_str()).collect();
+        for link in &self.host.links {
+            if !self.uplinks.contains(&link.ifindex) && !endpoints.contains(link.name.as_str()) {
+                Datapath::detach(&link.name);
+            }
+        }
+    }
+
+    fn warn_of_missing_uplinks(&self, uplinks: &[Uplink]) {
+        for name in &self.config.uplinks.names {
+            if !uplinks.iter().any(|uplink| uplink.name == *name) {
+                warn!(uplink = name, "no such uplink: nothing leaves by it until it is there");
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use tracing::{info, warn};
 
-use super::{Controller, RequestError, in_one_line};
+use super::{Controller, RequestError, host::BRIDGE, in_one_line};
 use crate::{
     api::{Item, NetworkCreate, NetworkInfo},
     clock,
@@ -43,7 +43,7 @@ impl Controller {
         // A bridge that was there before is somebody else's: planning had not seen it.
         let was_made = self.desired.remove_network(&network.name).is_some();
         let undone = if was_made {
-            self.netlink.delete_link_named(&network.bridge).await.map_err(RequestError::from)
+            self.netlink.delete_named(&network.bridge, BRIDGE).await.map_err(RequestError::from)
         } else {
             Ok(())
         };
@@ -56,7 +56,7 @@ impl Controller {
 
     pub(super) async fn remove_network(&mut self, name: &str) -> Result<Vec<Item>, RequestError> {
         let network = self.desired.check_remove_network(name)?.clone();
-        self.netlink.delete_link_named(&network.bridge).await?;
+        self.netlink.delete_named(&network.bridge, BRIDGE).await?;
         self.save(&[Change::RemoveNetwork(name)])?;
         self.desired.remove_network(name);
         self.refresh().await?;

@@ -9,11 +9,13 @@ use crate::{
 };
 
 impl Controller {
-    pub(super) fn add_ports(
+    pub(super) async fn add_ports(
         &mut self,
         name: &str,
         specs: &[PortSpec],
     ) -> Result<Vec<Item>, RequestError> {
+        // An address may have come a moment ago.
+        self.refresh().await?;
         let ports = self.desired.plan_ports(name, specs, &self.host.view())?;
         let mut endpoint = self.desired.endpoint(name)?.clone();
         endpoint.ports.extend(ports.iter().cloned());

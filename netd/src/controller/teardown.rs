@@ -1,11 +1,12 @@
 //! Takes every device, program, map and pin of ours away. What is stored stays: the next start brings it
 //! about again.
 
-use std::collections::BTreeSet;
-
 use tracing::info;
 
-use super::{Controller, RequestError, host::Host};
+use super::{
+    Controller, RequestError,
+    host::{BRIDGE, Host, VETH},
+};
 use crate::{
     config::Config,
     datapath::{self, Pins},
@@ -26,14 +27,14 @@ pub(crate) async fn tear_down(
     netlink: &Netlink,
 ) -> Result<(), RequestError> {
     let host = Host::read(netlink).await?;
-    let veths = desired.endpoints.values().map(|endpoint| &endpoint.host_ifname);
-    let bridges = desired.networks.values().map(|network| &network.bridge);
-    for name in veths.chain(bridges) {
-        netlink.delete_link_named(name).await?;
+    for endpoint in desired.endpoints.values() {
+        netlink.delete_named(&endpoint.host_ifname, VETH).await?;
     }
-    let uplinks = host.uplinks(desired, &config.uplinks.names);
-    let names: BTreeSet<String> = uplinks.into_iter().map(|uplink| uplink.name).collect();
-    datapath::remove_all(&Pins::new(&config.daemon.bpffs), &names)?;
+    for network in desired.networks.values() {
+        netlink.delete_named(&network.bridge, BRIDGE).await?;
+    }
+    // Every device, for one that is no uplink today may have been one yesterday.
+    datapath::remove_all(&Pins::new(&config.daemon.bpffs), host.link_names())?;
     info!("every device, program and map of netd removed");
     Ok(())
 }

@@ -2,10 +2,11 @@
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapData, MapError},
+    maps::{Map, MapData, MapError, MapInfo},
     programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
 };
 use netd_common::names;
+use tracing::warn;
 
 use super::{DatapathError, pins::Pins};
 
@@ -13,10 +14,11 @@ use super::{DatapathError, pins::Pins};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netd-ebpf.o"));
 
 /// The maps that are shared with the daemon before and after this one.
-const PINNED: [&str; 21] = [
+const PINNED: [&str; 22] = [
     "CONFIG",
     "NETWORKS",
     "BRIDGE_PORTS",
+    "UPLINKS",
     "ISOLATION_SETS",
     "GENERATIONS",
     "COUNTERS",
@@ -59,6 +61,7 @@ pub(super) fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, DatapathError> {
     // Two halves a flow.
     let entries = max_flows.saturating_mul(2);
     loader.map_max_entries("CONNTRACK_V4", entries).map_max_entries("CONNTRACK_V6", entries);
+    say_kept_size(pins, entries);
     let mut ebpf = loader.load(OBJECT)?;
     forward_packet_log(&mut ebpf);
     for name in CLASSIFIERS {
@@ -69,6 +72,19 @@ pub(super) fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, DatapathError> {
     }
     pin_expiry(&mut ebpf, pins)?;
     Ok(ebpf)
+}
+
+/// A table that holds flows keeps its size: `max_flows` is that of the next one.
+fn say_kept_size(pins: &Pins, entries: u32) {
+    let Ok(info) = MapInfo::from_pin(pins.map("CONNTRACK_V4")) else {
+        return;
+    };
+    if info.max_entries() != entries {
+        warn!(
+            max_flows = info.max_entries() / 2,
+            "the connection table keeps its size until `netd stop --detach`"
+        );
+    }
 }
 
 /// The expiry program, under a new name first: the pin is never missing.

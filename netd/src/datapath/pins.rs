@@ -29,6 +29,11 @@ impl Pins {
         Self { root: bpffs.join(format!("v{ABI_VERSION}")) }
     }
 
+    /// The folder of them all.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Makes the folders.
     pub(super) fn create(&self) -> Result<(), DatapathError> {
         for folder in [self.maps(), self.programs(), self.links()] {

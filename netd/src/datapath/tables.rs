@@ -35,6 +35,7 @@ pub(super) struct Tables {
     networks: Synced<Array<MapData, Network>, u32, Network>,
     isolation_sets: SyncedHash<IsolationKey, u32>,
     bridge_ports: SyncedHash<u32, BridgePort>,
+    uplinks: SyncedHash<u32, u32>,
     v4: FamilyTables<V4>,
     v6: FamilyTables<V6>,
 }
@@ -85,6 +86,7 @@ impl Tables {
             networks: synced(ebpf, "NETWORKS")?,
             isolation_sets: synced(ebpf, "ISOLATION_SETS")?,
             bridge_ports: synced(ebpf, "BRIDGE_PORTS")?,
+            uplinks: synced(ebpf, "UPLINKS")?,
             v4: FamilyTables::take(ebpf, V4_NAMES)?,
             v6: FamilyTables::take(ebpf, V6_NAMES)?,
         })
@@ -116,11 +118,13 @@ impl Tables {
             .put_missing(&wanted.isolation_sets)
             .map_err(map_error("ISOLATION_SETS"))?;
         self.bridge_ports.put_missing(&wanted.bridge_ports).map_err(map_error("BRIDGE_PORTS"))?;
+        self.uplinks.put_missing(&wanted.uplinks).map_err(map_error("UPLINKS"))?;
         self.v4.put_missing(&wanted.v4, V4_NAMES)?;
         self.v6.put_missing(&wanted.v6, V6_NAMES)?;
 
         self.v6.remove_others(&wanted.v6, V6_NAMES)?;
         self.v4.remove_others(&wanted.v4, V4_NAMES)?;
+        self.uplinks.remove_others(&wanted.uplinks).map_err(map_error("UPLINKS"))?;
         self.bridge_ports.remove_others(&wanted.bridge_ports).map_err(map_error("BRIDGE_PORTS"))?;
         self.isolation_sets
             .remove_others(&wanted.isolation_sets)

@@ -106,7 +106,8 @@ impl Desired {
     }
 
     /// Finds the endpoint that attaches a sandbox to a network: by the namespace where it is known
-    /// (`Some`), by the text of the request otherwise, for a sandbox that is gone.
+    /// (`Some`) and has one, else by the text of the request. So an endpoint whose sandbox is gone can
+    /// be found, also when another sandbox has taken its name.
     ///
     /// # Errors
     /// Where there is no such network or endpoint.
@@ -117,13 +118,13 @@ impl Desired {
         sandbox: Option<&SandboxRef>,
     ) -> Result<&Endpoint, DisconnectError> {
         let network = &self.network(network)?.name;
-        let is_meant = |endpoint: &&Endpoint| match sandbox {
-            Some(sandbox) => endpoint.sandbox.is_same(sandbox),
-            None => endpoint.sandbox.text == text,
-        };
-        self.endpoints_of(network).find(is_meant).ok_or_else(|| DisconnectError::NotConnected {
-            sandbox: text.to_owned(),
-            network: network.clone(),
+        let has_namespace =
+            |endpoint: &&Endpoint| sandbox.is_some_and(|sandbox| endpoint.sandbox.is_same(sandbox));
+        let has_text = |endpoint: &&Endpoint| endpoint.sandbox.text == text;
+        let mut by_namespace = self.endpoints_of(network).filter(has_namespace);
+        let mut by_text = self.endpoints_of(network).filter(has_text);
+        by_namespace.next().or_else(|| by_text.next()).ok_or_else(|| {
+            DisconnectError::NotConnected { sandbox: text.to_owned(), network: network.clone() }
         })
     }
 

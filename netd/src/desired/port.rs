@@ -32,6 +32,11 @@ pub enum PublishError {
     #[error("the host has no interface {ifname}: see `ip link`")]
     UnknownInterface { ifname: String },
     #[error(
+        "the host has no address {host_ip}, so no port can be published on it: choose one of \
+         `ip address`"
+    )]
+    UnknownAddress { host_ip: IpAddr },
+    #[error(
         "port {wanted} is already published by endpoint {by} as {existing}: choose another host port"
     )]
     PortTaken { wanted: String, by: String, existing: String },
@@ -206,11 +211,21 @@ impl PortPlan<'_> {
             HostIp::Address(host_ip @ IpAddr::V6(_)) if self.endpoint.ipv6.is_none() => {
                 Err(PublishError::NoIpv6 { endpoint, host_ip: *host_ip })
             }
+            HostIp::Address(host_ip) if !self.is_local(*host_ip) => {
+                Err(PublishError::UnknownAddress { host_ip: *host_ip })
+            }
             HostIp::Interface(ifname) if !self.host.link_names.contains(ifname) => {
                 Err(PublishError::UnknownInterface { ifname: ifname.clone() })
             }
             HostIp::Any | HostIp::Address(_) | HostIp::Interface(_) => Ok(()),
         }
+    }
+
+    /// Whether a process of the host could listen on the address.
+    fn is_local(&self, address: IpAddr) -> bool {
+        address.is_unspecified()
+            || address.is_loopback()
+            || self.host.addresses.iter().any(|net| net.addr() == address)
     }
 
     fn check_free(&self, row: &PublishedPort) -> Result<(), PublishError> {

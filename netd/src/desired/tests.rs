@@ -25,7 +25,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let host = HostView {
-            addresses: vec![net("192.0.2.1/24")],
+            addresses: vec![net("192.0.2.1/24"), net("192.0.2.2/24"), net("2001:db8::1/128")],
             routes: vec![net("0.0.0.0/0"), net("::/0"), net("10.9.0.0/16")],
             link_names: names(&["lo", "eth0"]),
             link_addresses: [("eth0".to_owned(), vec![address("192.0.2.1")])].into(),
@@ -282,6 +282,24 @@ fn networks_are_allowed_in_pairs() {
 }
 
 #[test]
+fn an_internal_network_is_allowed_to_no_other() {
+    let mut world = World::new();
+    world.create("a");
+    world.create_with(NetworkCreate {
+        name: "int".to_owned(),
+        internal: true,
+        ..NetworkCreate::default()
+    });
+    for (a, b) in [("a", "int"), ("int", "a")] {
+        let error = world.desired.plan_allow(a, b).unwrap_err().to_string();
+        assert_eq!(error, "network int is internal: nothing enters or leaves it");
+    }
+    // What a store holds all the same can be taken back.
+    world.desired.allowed.insert(("a".to_owned(), "int".to_owned()));
+    assert!(world.desired.plan_disallow("int", "a").is_ok());
+}
+
+#[test]
 fn an_endpoint_gets_what_nobody_chose() {
     let mut world = World::new();
     world.create_with(NetworkCreate {
@@ -391,6 +409,24 @@ fn attachments_are_found_by_namespace_or_by_name() {
 }
 
 #[test]
+fn an_attachment_is_found_by_its_name_after_another_sandbox_took_that() {
+    let mut world = World::new();
+    world.create("front");
+    let stale = world.connect("front", "web");
+    let reused = SandboxRef { ino: stale.sandbox.ino + 1, ..stale.sandbox };
+    let found = world.desired.find_attachment("front", "web", Some(&reused)).unwrap();
+    assert_eq!(found.name, "web");
+    assert!(world.desired.find_attachment("front", "pid:7", Some(&reused)).is_err());
+
+    // The namespace goes first, whatever order the names have.
+    let mut own = world.connect("front", "xyz");
+    own.sandbox = reused.clone();
+    world.desired.insert_endpoint(own);
+    let found = world.desired.find_attachment("front", "web", Some(&reused)).unwrap();
+    assert_eq!(found.name, "xyz");
+}
+
+#[test]
 fn an_exhausted_range_is_an_error() {
     let mut world = World::new();
     let subnets = vec![net("10.1.0.0/30")];
@@ -442,6 +478,43 @@ fn a_port_taken_names_its_owner() {
     world.check_not_published("six", "%nix:84:84", "the host has no interface nix");
     world.check_not_published("web", "[::]:84:84", "endpoint web has no IPv6 address");
     world.check_not_published("nix", "84:84", "endpoint nix does not exist");
+}
+
+#[test]
+fn a_port_is_published_only_on_addresses_of_the_host() {
+    let mut world = published_world();
+    let gateway = world.desired.networks["four"].subnets[0].gateway;
+    let check_refused = |world: &mut World, address: &str| {
+        let expected = format!(
+            "the host has no address {}, so no port can be published on it: choose one of `ip address`",
+            address.trim_matches(['[', ']'])
+        );
+        world.check_not_published("six", &format!("{address}:80:80"), &expected);
+    };
+    for address in [
+        "192.0.2.9",
+        "198.51.100.1",
+        "172.17.0.2",
+        "172.17.255.255",
+        "224.0.0.1",
+        "255.255.255.255",
+        "[2001:db8::2]",
+        "[ff02::1]",
+        "[::ffff:192.0.2.1]",
+        &gateway.to_string(),
+    ] {
+        check_refused(&mut world, address);
+    }
+    // A gateway is the host's own address once the bridge has it.
+    world.host.addresses.push(IpNet::new(gateway, 16).unwrap());
+    for (port, address) in
+        ["192.0.2.1", "127.0.0.9", "0.0.0.0", "[::1]", "[::]", "[2001:db8::1]", "172.17.0.1"]
+            .iter()
+            .enumerate()
+    {
+        let spec = format!("{address}:{0}:{0}", 100 + port);
+        world.check_published("six", &[&spec], &[&format!("{spec}/tcp")]);
+    }
 }
 
 #[test]

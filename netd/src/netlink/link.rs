@@ -87,6 +87,13 @@ impl Netlink {
         self.set_link(message, Request::SetLink { ifindex }).await
     }
 
+    /// Sets the MAC address of a link.
+    pub async fn set_mac(&self, ifindex: u32, mac: [u8; 6]) -> Result<(), NetlinkError> {
+        let message =
+            LinkMessageBuilder::<LinkUnspec>::new().index(ifindex).address(mac.to_vec()).build();
+        self.set_link(message, Request::SetLink { ifindex }).await
+    }
+
     /// Deletes a link, with its peer if it has one; one that is gone already is no error.
     pub async fn delete_link(&self, ifindex: u32) -> Result<(), NetlinkError> {
         let message = LinkMessageBuilder::<LinkUnspec>::new().index(ifindex).build();
@@ -97,11 +104,12 @@ impl Netlink {
         }
     }
 
-    /// Deletes the link of that name; gone already is as good.
-    pub async fn delete_link_named(&self, ifname: &str) -> Result<(), NetlinkError> {
+    /// Deletes the link of that name and kind. Gone already is as good, and one of another kind is
+    /// somebody else's.
+    pub async fn delete_named(&self, ifname: &str, kind: &str) -> Result<(), NetlinkError> {
         match self.link_named(ifname).await {
-            Ok(link) => self.delete_link(link.ifindex).await,
-            Err(NetlinkError::NoDevice { .. }) => Ok(()),
+            Ok(link) if link.kind.as_deref() == Some(kind) => self.delete_link(link.ifindex).await,
+            Ok(_) | Err(NetlinkError::NoDevice { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }

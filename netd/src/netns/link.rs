@@ -43,8 +43,19 @@ impl Sandbox {
     /// After an error the sandbox's default routes are as they were; the link is for the caller to
     /// delete.
     pub async fn configure(&self, link: &SandboxLink) -> Result<(), SandboxLinkError> {
-        self.inside(|| sysctl::apply(&[ipv6_sysctl(link)]))??;
+        self.inside(|| sysctl::apply(&sysctls(link)))??;
         self.with_netlink(async |netlink| configure(&netlink, link).await).await
+    }
+
+    /// Tells the link's neighbours which MAC address its addresses have: gratuitous ARP and an
+    /// unsolicited neighbour advertisement, which the kernel sends when the MAC address is set, be it to
+    /// what it was (`arp_notify`, `ndisc_notify`).
+    pub async fn announce(&self, ifname: &str, mac: [u8; 6]) -> Result<(), SandboxLinkError> {
+        self.with_netlink(async |netlink| {
+            let ifindex = netlink.link_named(ifname).await?.ifindex;
+            netlink.set_mac(ifindex, mac).await
+        })
+        .await
     }
 
     /// Makes a link the sandbox's way out, in place of the one before.
@@ -117,6 +128,12 @@ async fn configure(netlink: &Netlink, link: &SandboxLink) -> Result<(), NetlinkE
     }
     netlink.set_up(ifindex).await?;
     netlink.set_default_routes(ifindex, &link.default_routes).await
+}
+
+fn sysctls(link: &SandboxLink) -> [Sysctl; 3] {
+    let why = "neighbours learn a new container's MAC address";
+    let notify = |family, key| Sysctl::of_link(family, &link.ifname, key, "1", why).if_present();
+    [ipv6_sysctl(link), notify(Family::V4, "arp_notify"), notify(Family::V6, "ndisc_notify")]
 }
 
 fn ipv6_sysctl(link: &SandboxLink) -> Sysctl {

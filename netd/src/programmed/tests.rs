@@ -83,6 +83,7 @@ fn programmed(ports: Vec<PublishedPort>) -> Programmed {
     let host = HostFacts {
         ifindexes: links.map(|(name, ifindex)| (name.to_owned(), ifindex)).into(),
         addresses: [("eth0".to_owned(), vec![address("192.0.2.1"), address("2001:db8::1")])].into(),
+        uplinks: [2].into(),
         masquerade_sources: Vec::new(),
     };
     Programmed::new(&desired, &host)

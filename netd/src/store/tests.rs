@@ -70,14 +70,14 @@ fn sample() -> (Network, Endpoint) {
 fn what_was_saved_is_loaded_again() {
     let dir = StateDir::new();
     let (network, endpoint) = sample();
-    let store = dir.open().unwrap();
+    let mut store = dir.open().unwrap();
     let fresh = store.load().unwrap();
     assert_eq!(fresh.desired, Desired::default());
     store.save(&[Change::PutNetwork(&network), Change::PutEndpoint(&endpoint)]).unwrap();
     store.save(&[Change::Allow("back", "front"), Change::Allow("back", "other")]).unwrap();
     drop(store);
 
-    let store = dir.open().unwrap();
+    let mut store = dir.open().unwrap();
     let stored = store.load().unwrap();
     assert_eq!(stored.desired.networks["front"], network);
     assert_eq!(stored.desired.endpoints["web"], endpoint);
@@ -112,7 +112,7 @@ fn a_second_daemon_is_told_of_the_first() {
 #[test]
 fn another_schema_is_refused_and_left_alone() {
     let dir = StateDir::new();
-    let store = dir.open().unwrap();
+    let mut store = dir.open().unwrap();
     store
         .write(|transaction| {
             transaction.open_table(super::META)?.insert(super::SCHEMA_KEY, 2)?;
@@ -127,7 +127,7 @@ fn another_schema_is_refused_and_left_alone() {
 #[test]
 fn an_endpoint_without_its_network_is_corruption() {
     let dir = StateDir::new();
-    let store = dir.open().unwrap();
+    let mut store = dir.open().unwrap();
     store.save(&[Change::PutEndpoint(&sample().1)]).unwrap();
     let error = store.load().unwrap_err();
     assert!(
@@ -139,7 +139,7 @@ fn an_endpoint_without_its_network_is_corruption() {
 #[test]
 fn a_value_that_cannot_be_decoded_is_corruption() {
     let dir = StateDir::new();
-    let store = dir.open().unwrap();
+    let mut store = dir.open().unwrap();
     store
         .write(|transaction| {
             transaction.open_table(super::NETWORKS)?.insert("front", b"{}".as_slice())?;
@@ -166,7 +166,7 @@ fn a_foreign_file_is_never_overwritten() {
 fn damage_is_an_error_and_never_a_panic() {
     let dir = StateDir::new();
     let (network, endpoint) = sample();
-    let store = dir.open().unwrap();
+    let mut store = dir.open().unwrap();
     store.save(&[Change::PutNetwork(&network), Change::PutEndpoint(&endpoint)]).unwrap();
     drop(store);
     let sound = fs::read(dir.file()).unwrap();
@@ -180,7 +180,7 @@ fn damage_is_an_error_and_never_a_panic() {
         let mut content = sound.clone();
         content[offset] ^= 0x5a;
         fs::write(dir.file(), &content).unwrap();
-        match dir.open().and_then(|store| store.load()) {
+        match dir.open().and_then(|mut store| store.load()) {
             Ok(stored) => assert!(
                 stored.desired == expected || stored.desired == Desired::default(),
                 "{offset}"
@@ -189,6 +189,6 @@ fn damage_is_an_error_and_never_a_panic() {
         }
     }
     fs::write(dir.file(), &sound[..sound.len() / 2]).unwrap();
-    assert!(dir.open().and_then(|store| store.load()).is_err());
+    assert!(dir.open().and_then(|mut store| store.load()).is_err());
     assert!(damaged > 0);
 }

@@ -1,0 +1,214 @@
+//! A NAT written from the words of RFC 4787, 5382 and 5508 alone: a list of flows, each with the four ends
+//! that it has on its two sides. It shares no code with the engine, and it does not choose source ports:
+//! it is shown the engine's choice and says whether the RFCs allow it.
+
+use crate::{
+    family::Family,
+    message::{ACK, End, FIN, Kind, Message, RST, SYN},
+};
+
+/// What the host is configured to do, as far as the model goes.
+pub(crate) trait Host<A> {
+    /// Whether the address is the host's own.
+    fn owns(&self, addr: A) -> bool;
+    /// Whether the address is a container's, or could be.
+    fn is_inside(&self, addr: A) -> bool;
+    /// The container end behind a published port.
+    fn published(&self, proto: u8, dst: End<A>) -> Option<End<A>>;
+    /// The address that a container's packets to `dst` leave with.
+    fn public_address(&self, container: A, dst: A) -> A;
+}
+
+/// A flow as each side sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Flow<A> {
+    pub(crate) proto: u8,
+    /// The remote end and the local one, outside.
+    pub(crate) outer: (End<A>, End<A>),
+    /// The remote end and the container's, inside.
+    pub(crate) inner: (End<A>, End<A>),
+    is_begun_outside: bool,
+    /// TCP flags that the side which began the flow has sent, and the other.
+    sent: u8,
+    answered: Option<u8>,
+    last_seen: u32,
+}
+
+/// The flows, and the time.
+pub(crate) struct Model<A, H> {
+    pub(crate) host: H,
+    pub(crate) now: u32,
+    pub(crate) flows: Vec<Flow<A>>,
+}
+
+/// What came out of a hook: the message, or nothing.
+pub(crate) type Outcome<A> = Option<Message<A>>;
+
+impl<A: Family> Flow<A> {
+    /// The kernel's values, which the issue asks for.
+    fn timeout_secs(&self) -> u32 {
+        let answered = self.answered.unwrap_or(0);
+        let (either, both) = (self.sent | answered, self.sent & answered);
+        match self.proto {
+            6 if either & RST != 0 => 10,
+            6 if either & FIN != 0 => 120,
+            6 if both & ACK != 0 => 432_000,
+            6 if answered & SYN != 0 => 60,
+            6 if self.sent & SYN != 0 => 120,
+            6 => 300,
+            17 if self.answered.is_some() => 120,
+            _ => 30,
+        }
+    }
+
+    fn has_closed(&self) -> bool {
+        let answered = self.answered.unwrap_or(0);
+        self.proto == 6 && ((self.sent | answered) & RST != 0 || self.sent & answered & FIN != 0)
+    }
+
+    fn see(&mut self, message: &Message<A>, is_original: bool, now: u32) {
+        let flags = tcp_flags(message);
+        if is_original {
+            self.sent |= flags;
+        } else {
+            self.answered = Some(self.answered.unwrap_or(0) | flags);
+        }
+        self.last_seen = now;
+    }
+}
+
+fn tcp_flags<A>(message: &Message<A>) -> u8 {
+    if let Kind::Tcp(flags) = message.kind { flags & (FIN | SYN | RST | ACK) } else { 0 }
+}
+
+fn may_begin<A>(message: &Message<A>) -> bool {
+    match message.kind {
+        Kind::Tcp(_) => [SYN, ACK].contains(&tcp_flags(message)),
+        Kind::Udp | Kind::UdpWithoutChecksum | Kind::EchoRequest => true,
+        Kind::EchoReply | Kind::Icmp(_) | Kind::Other(_) => false,
+    }
+}
+
+impl<A: Family, H: Host<A>> Model<A, H> {
+    /// A message from outside, and what the engine made of it.
+    pub(crate) fn judge_from_outside(
+        &mut self,
+        message: &Message<A>,
+        outcome: &Outcome<A>,
+    ) -> Result<(), String> {
+        let ends = (message.src, message.dst);
+        if let Some(flow) = self.find(message, true, |flow| flow.outer == ends) {
+            let (remote, own) = flow.inner;
+            return expect(outcome, &Some(message.from(remote).to(own)));
+        }
+        let (src, dst) = (message.src.0, message.dst.0);
+        if self.host.is_inside(src) || (self.host.is_inside(dst) && !self.host.owns(dst)) {
+            return expect(outcome, &None);
+        }
+        let published = self.host.published(message.proto(), message.dst);
+        let (Some(own), true) = (published.filter(|_| may_begin(message)), self.host.owns(dst))
+        else {
+            return expect(outcome, &Some(message.clone()));
+        };
+        let remote = outcome.as_ref().map_or(message.src, |after| after.src);
+        expect(outcome, &Some(message.from((src, remote.1)).to(own)))?;
+        let is_free = |port| {
+            let inner = ((src, port), own);
+            !self.live().any(|flow| flow.proto == message.proto() && flow.inner == inner)
+        };
+        allow_port(message.src.1, remote.1, is_free)?;
+        self.begin(message, ends, (remote, own), true);
+        Ok(())
+    }
+
+    /// A message that a container sends out, and what the engine made of it.
+    pub(crate) fn judge_from_inside(
+        &mut self,
+        message: &Message<A>,
+        outcome: &Outcome<A>,
+    ) -> Result<(), String> {
+        let ends = (message.dst, message.src);
+        if let Some(flow) = self.find(message, false, |flow| flow.inner == ends) {
+            let (remote, local) = flow.outer;
+            return expect(outcome, &Some(message.from(local).to(remote)));
+        }
+        if !may_begin(message) {
+            return expect(outcome, &None);
+        }
+        let public = self.host.public_address(message.src.0, message.dst.0);
+        let port = outcome.as_ref().map_or(message.src.1, |after| after.src.1);
+        expect(outcome, &Some(message.from((public, port))))?;
+        let (proto, is_translated) = (message.proto(), public != message.src.0);
+        let is_free = |port| {
+            let outer = (message.dst, (public, port));
+            let is_published = is_translated && self.host.published(proto, outer.1).is_some();
+            !is_published && !self.live().any(|flow| flow.proto == proto && flow.outer == outer)
+        };
+        allow_port(message.src.1, port, is_free)?;
+        self.begin(message, (message.dst, (public, port)), ends, false);
+        Ok(())
+    }
+
+    /// Every flow that has not ended.
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Flow<A>> {
+        self.flows.iter().filter(|flow| self.now - flow.last_seen < flow.timeout_secs())
+    }
+
+    fn find(
+        &mut self,
+        message: &Message<A>,
+        is_outside: bool,
+        is_on: impl Fn(&Flow<A>) -> bool,
+    ) -> Option<Flow<A>> {
+        let now = self.now;
+        self.flows.retain(|flow| now - flow.last_seen < flow.timeout_secs());
+        let proto = message.proto();
+        let index = self.flows.iter().position(|flow| flow.proto == proto && is_on(flow))?;
+        let flow = &mut self.flows[index];
+        let is_original = flow.is_begun_outside == is_outside;
+        if is_original && tcp_flags(message) == SYN && flow.has_closed() {
+            self.flows.remove(index);
+            return None;
+        }
+        flow.see(message, is_original, now);
+        Some(flow.clone())
+    }
+
+    fn begin(
+        &mut self,
+        message: &Message<A>,
+        outer: (End<A>, End<A>),
+        inner: (End<A>, End<A>),
+        is_begun_outside: bool,
+    ) {
+        self.flows.push(Flow {
+            proto: message.proto(),
+            outer,
+            inner,
+            is_begun_outside,
+            sent: tcp_flags(message),
+            answered: None,
+            last_seen: self.now,
+        });
+    }
+}
+
+fn expect<A: Family>(outcome: &Outcome<A>, expected: &Outcome<A>) -> Result<(), String> {
+    if outcome == expected {
+        return Ok(());
+    }
+    Err(format!("came out: {outcome:?}\nexpected: {expected:?}"))
+}
+
+/// A port is kept where it is free, and else a free one takes its place that is not well known.
+fn allow_port(wanted: u16, given: u16, is_free: impl Fn(u16) -> bool) -> Result<(), String> {
+    if !is_free(given) {
+        return Err(format!("port {given} has an owner"));
+    }
+    let is_kept = given == wanted;
+    let must_be_kept = wanted != 0 && is_free(wanted);
+    if is_kept != must_be_kept || (!is_kept && given < 1024) {
+        return Err(format!("port {wanted} became {given}"));
+    }
+    Ok(())
+}

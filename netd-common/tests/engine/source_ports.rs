@@ -1,0 +1,179 @@
+//! Which source port a flow leaves with, and what is left behind when it gets none.
+
+use std::collections::BTreeSet;
+
+use netd_common::reason::Reason;
+
+use crate::{
+    family::{Family, in_both_families},
+    message::{End, Kind, Message, SYN},
+    scene::{
+        FROM_UPLINK, NET_A, RANGE, SPECIFIC, Scene, TO_UPLINK, UPLINK, WEB, WEB_TOO, to_endpoint,
+    },
+};
+
+in_both_families! {
+    a_free_port_is_kept_however_low,
+    a_port_that_another_flow_has_is_not_given_again,
+    a_port_is_taken_for_one_destination_only,
+    a_port_of_the_hosts_own_is_not_given,
+    port_zero_is_never_given,
+    other_secrets_give_other_ports,
+    a_client_of_two_published_ports_of_one_container_keeps_both,
+    without_a_free_port_the_packet_is_dropped_and_nothing_is_left,
+    a_full_table_drops_the_packet_and_nothing_is_left,
+    the_other_cpus_flow_wins,
+    a_flow_that_is_gone_again_is_a_race_lost,
+}
+
+fn call<A: Family>(n: u8, sport: u16) -> Message<A> {
+    Message::new(Kind::Udp, (A::inside(NET_A, n), sport), (A::outside(9), 53))
+}
+
+/// Sends a new flow's first packet and returns the source it leaves with.
+#[track_caller]
+fn source<A: Family>(scene: &Scene, message: &Message<A>) -> End<A> {
+    let outside = scene.translated(TO_UPLINK, message, Reason::Masqueraded);
+    assert_eq!(outside.from(message.src), *message);
+    // Whatever it is, the reply finds the way back.
+    let answer = outside.reply();
+    scene.becomes(FROM_UPLINK, &answer, Reason::MasqueradeReply, &answer.to(message.src));
+    outside.src
+}
+
+#[track_caller]
+fn assert_other_port<A: Family>(scene: &Scene, message: &Message<A>) {
+    let port = source(scene, message).1;
+    assert_ne!(port, message.src.1);
+    assert!(port >= 1024, "RFC 4787 REQ-3: {port}");
+}
+
+fn a_free_port_is_kept_however_low<A: Family>() {
+    let scene = Scene::new();
+    for port in [1, 53, 1023, 1024, 32_768, 65_535] {
+        assert_eq!(source::<A>(&scene, &call(2, port)), (A::host(1), port));
+    }
+}
+
+fn a_port_that_another_flow_has_is_not_given_again<A: Family>() {
+    for kind in [Kind::Udp, Kind::Tcp(SYN), Kind::EchoRequest] {
+        let scene = Scene::new();
+        let call = |n| {
+            let message = call::<A>(n, 5000).with_kind(kind);
+            if kind == Kind::EchoRequest { message.to((A::outside(9), 0)) } else { message }
+        };
+        assert_eq!(source(&scene, &call(2)).1, 5000);
+        assert_other_port(&scene, &call(3));
+        assert_eq!(scene.halves::<A>().len(), 4);
+    }
+}
+
+fn a_port_is_taken_for_one_destination_only<A: Family>() {
+    let scene = Scene::new();
+    assert_eq!(source::<A>(&scene, &call(2, 5000)).1, 5000);
+    for dst in [(A::outside(9), 54), (A::outside(10), 53)] {
+        assert_eq!(source::<A>(&scene, &call(3, 5000).to(dst)).1, 5000);
+    }
+    assert_eq!(source::<A>(&scene, &call(3, 5000).with_kind(Kind::Tcp(SYN))).1, 5000);
+}
+
+fn a_port_of_the_hosts_own_is_not_given<A: Family>() {
+    let scene = Scene::new();
+    A::store(&scene.tables).host_sockets.borrow_mut().insert((17, 5000));
+    assert_other_port::<A>(&scene, &call(2, 5000));
+    // The socket's protocol alone.
+    let tcp = Kind::Tcp(SYN);
+    assert_eq!(source::<A>(&scene, &call(2, 5000).with_kind(tcp)).1, 5000);
+    let echo = call::<A>(2, 5000).with_kind(Kind::EchoRequest).to((A::outside(9), 0));
+    assert_eq!(source(&scene, &echo).1, 5000);
+
+    assert_other_port::<A>(&scene, &call(2, WEB).with_kind(tcp));
+    assert_other_port::<A>(&scene, &call(2, RANGE + 5));
+    assert_eq!(source::<A>(&scene, &call(2, WEB)).1, WEB);
+    // Published on the host's second address, which only the far half of the world sees.
+    assert_eq!(source::<A>(&scene, &call(2, SPECIFIC).with_kind(tcp)).1, SPECIFIC);
+    let far = call::<A>(2, SPECIFIC).with_kind(tcp).to((A::outside(200), 443));
+    assert_other_port(&scene, &far);
+    // A published port's client is seen by the container, not by the host's sockets.
+    let client = Message::<A>::new(Kind::Udp, (A::outside(7), 5353), (A::host(1), 5353));
+    A::store(&scene.tables).host_sockets.borrow_mut().insert((17, 5353));
+    let inside = client.to((A::inside(NET_A, 2), 53));
+    scene.becomes(FROM_UPLINK, &client, Reason::Published, &inside);
+}
+
+fn port_zero_is_never_given<A: Family>() {
+    let scene = Scene::new();
+    assert_other_port::<A>(&scene, &call(2, 0));
+}
+
+fn other_secrets_give_other_ports<A: Family>() {
+    let ports = (0..20).map(|secret| {
+        let mut scene = Scene::new();
+        scene.tables.config.secret = [secret, 0];
+        source::<A>(&scene, &call(2, 0)).1
+    });
+    assert!(ports.collect::<BTreeSet<_>>().len() > 15);
+}
+
+/// Both flows would have the same replies, so the container sees the client's port changed in one.
+fn a_client_of_two_published_ports_of_one_container_keeps_both<A: Family>() {
+    let scene = Scene::new();
+    let container = (A::inside(NET_A, 2), 80);
+    let first = Message::<A>::new(Kind::Tcp(SYN), (A::outside(7), 40_000), (A::host(1), WEB));
+    let second = first.to((A::host(1), WEB_TOO));
+    scene.becomes(FROM_UPLINK, &first, Reason::Published, &first.to(container));
+    let inside = scene.translated(FROM_UPLINK, &second, Reason::Published);
+    assert_eq!(inside, second.to(container).from((A::outside(7), inside.src.1)));
+    assert_ne!(inside.src.1, 40_000);
+    scene.stays(to_endpoint(NET_A, 2, UPLINK), &inside, Reason::FlowToContainer);
+    for (request, seen) in [(&first, first.to(container)), (&second, inside)] {
+        let answer = seen.reply();
+        let outside = answer.from(request.dst).to(request.src);
+        scene.becomes(TO_UPLINK, &answer, Reason::PublishedReply, &outside);
+    }
+}
+
+fn without_a_free_port_the_packet_is_dropped_and_nothing_is_left<A: Family>() {
+    let scene = Scene::new();
+    A::store(&scene.tables).host_sockets.borrow_mut().extend((0..=u16::MAX).map(|p| (17, p)));
+    scene.stays::<A>(TO_UPLINK, &call(2, 5000), Reason::SourcePortsExhausted);
+    assert_eq!(scene.halves::<A>().len(), 0);
+}
+
+fn a_full_table_drops_the_packet_and_nothing_is_left<A: Family>() {
+    let published = Message::<A>::new(Kind::Tcp(SYN), (A::outside(7), 1), (A::host(1), WEB));
+    // No room for either half, and room for one.
+    for capacity in [0, 1] {
+        let scene = Scene::new();
+        scene.tables.capacity.set(capacity);
+        scene.stays::<A>(TO_UPLINK, &call(2, 5000), Reason::ConntrackFull);
+        scene.stays(FROM_UPLINK, &published, Reason::ConntrackFull);
+        assert_eq!(scene.halves::<A>().len(), 0);
+        assert!(scene.tables.traffic.borrow().values().all(|traffic| traffic.flows == 0));
+        // Room comes back, and so does the flow.
+        scene.tables.capacity.set(2);
+        assert_eq!(source::<A>(&scene, &call(2, 5000)).1, 5000);
+    }
+}
+
+fn the_other_cpus_flow_wins<A: Family>() {
+    let scene = Scene::new();
+    // The same packet on another CPU, between this one's two insertions: it finds its own port's reply
+    // half taken and is done first, with another port.
+    *scene.tables.between_halves.borrow_mut() = Some(Box::new(|tables| {
+        use netd_common::tables::FamilyTables;
+        FamilyTables::<A>::insert_pair(tables).unwrap();
+    }));
+    let outside = scene.translated::<A>(TO_UPLINK, &call(2, 5000), Reason::Masqueraded);
+    assert_ne!(outside.src.1, 5000);
+    assert_eq!(scene.halves::<A>().len(), 2);
+    scene.becomes(TO_UPLINK, &call(2, 5000), Reason::Masqueraded, &outside);
+}
+
+fn a_flow_that_is_gone_again_is_a_race_lost<A: Family>() {
+    let scene = Scene::new();
+    *scene.tables.after_insertion.borrow_mut() =
+        Some(Box::new(|tables| A::store(tables).flows.borrow_mut().clear()));
+    scene.stays::<A>(TO_UPLINK, &call(2, 5000), Reason::ConntrackRace);
+    assert_eq!(scene.halves::<A>().len(), 0);
+}

@@ -1,0 +1,72 @@
+//! One daemon for one host, and one for one set of pins.
+//!
+//! A lock lives as long as the process, however it ends. A daemon that has just been killed may still be
+//! on its way out, so a lock that is taken is asked for a little longer.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+use thiserror::Error;
+
+/// The daemon's own network namespace. Its file is the same for everybody inside.
+const HOST: &str = "/proc/self/ns/net";
+
+/// How long a dying process may hold its lock.
+const PATIENCE: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a lock cannot be had.
+#[derive(Debug, Error)]
+pub enum LockError {
+    #[error("another netd runs in this network namespace: stop it first")]
+    Host,
+    #[error("another netd has its pins in {path}: stop it, or give another --bpffs")]
+    Pins { path: PathBuf },
+    #[error("{path} cannot be locked")]
+    Failed { path: PathBuf, source: io::Error },
+}
+
+/// A lock that is held until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+}
+
+/// Locks the host: there is one daemon in a network namespace.
+///
+/// # Errors
+/// Where another daemon runs here.
+pub fn host() -> Result<Lock, LockError> {
+    lock(Path::new(HOST), || LockError::Host)
+}
+
+/// Locks the folder of the pins.
+///
+/// # Errors
+/// Where another daemon has its pins there.
+pub fn pins(bpffs: &Path) -> Result<Lock, LockError> {
+    lock(bpffs, || LockError::Pins { path: bpffs.to_owned() })
+}
+
+fn lock(path: &Path, taken: impl Fn() -> LockError) -> Result<Lock, LockError> {
+    let failed = |source| LockError::Failed { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    for _ in 0..PATIENCE {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => return Ok(Lock { _file: file }),
+            Err((back, Errno::EWOULDBLOCK)) => file = back,
+            Err((_, errno)) => return Err(failed(errno.into())),
+        }
+        thread::sleep(PAUSE);
+    }
+    Err(taken())
+}

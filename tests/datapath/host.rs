@@ -1,0 +1,205 @@
+//! The host that the programs run on: one uplink, three networks, and some published ports, in both
+//! families.
+//!
+//! ```text
+//!   UPLINK ── host ──┬── NET_A   1: .2, .3    masquerade, icc
+//!                    ├── NET_B   2: .2        masquerade
+//!                    └── ROUTED  3: .2        icc
+//! ```
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use anyhow::{Context as _, Result};
+use netd_common::{
+    address::{Address, V4, V6},
+    config::{ConfigFlags, DatapathConfig},
+    names,
+    network::{BridgePort, Endpoint, Network, NetworkFamily, NetworkFlags},
+    reason::Reason,
+};
+use netd_tests::{
+    family::Family,
+    packet::HOST_MAC,
+    prog::{Datapath, Place, flows::Half, in_new_netns, maps::Published},
+};
+
+pub(crate) const UPLINK: u32 = 50;
+pub(crate) const NET_A: u16 = 1;
+pub(crate) const NET_B: u16 = 2;
+pub(crate) const ROUTED: u16 = 3;
+const ENDPOINTS: [(u16, u8); 4] = [(NET_A, 2), (NET_A, 3), (NET_B, 2), (ROUTED, 2)];
+
+/// 8080/tcp leads to port 80, and 5353/udp to port 53, of .2 on NET_A.
+pub(crate) const WEB: u16 = 8080;
+pub(crate) const WEB_SLOT: u32 = 1;
+pub(crate) const DNS: u16 = 5353;
+pub(crate) const DNS_SLOT: u32 = 2;
+/// 20000 to 20099/udp lead to 30000 and on there.
+pub(crate) const RANGE: u16 = 20_000;
+
+/// Seconds that a UDP flow without replies lives.
+pub(crate) const UDP_SECS: u32 = 30;
+
+/// A program and where it runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At {
+    pub(crate) program: &'static str,
+    pub(crate) place: Place,
+}
+
+const fn at(program: &'static str, ifindex: u32, ingress_ifindex: u32) -> At {
+    At { program, place: Place { ifindex, ingress_ifindex } }
+}
+
+pub(crate) const FROM_UPLINK: At = at(names::FROM_UPLINK, UPLINK, UPLINK);
+/// Forwarded from a bridge.
+pub(crate) const TO_UPLINK: At = at(names::TO_UPLINK, UPLINK, 11);
+/// The host's own.
+pub(crate) const HOST_TO_UPLINK: At = at(names::TO_UPLINK, UPLINK, 0);
+
+pub(crate) const fn from_endpoint(network: u16, n: u8) -> At {
+    at(names::FROM_ENDPOINT, port(network, n), port(network, n))
+}
+
+pub(crate) const fn to_endpoint(network: u16, n: u8, ingress: u32) -> At {
+    at(names::TO_ENDPOINT, port(network, n), ingress)
+}
+
+/// A network's bridge.
+pub(crate) const fn bridge(network: u16) -> u32 {
+    10 + network as u32
+}
+
+/// The host's end of an endpoint's veth pair.
+pub(crate) const fn port(network: u16, n: u8) -> u32 {
+    100 * network as u32 + n as u32
+}
+
+pub(crate) const fn slot(network: u16, n: u8) -> u32 {
+    1_000 + port(network, n)
+}
+
+/// A container's address; 1 is the bridge's own.
+pub(crate) fn inside(family: Family, network: u16, n: u8) -> IpAddr {
+    family.pick(
+        [172, 16 + network as u8, 0, n].into(),
+        [0x2001, 0xdb8, 0xac, network, 0, 0, 0, n.into()].into(),
+    )
+}
+
+pub(crate) fn end(addr: IpAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(addr, port)
+}
+
+/// The loaded programs, and what their maps held after the last packet.
+pub(crate) struct Host {
+    pub(crate) datapath: Datapath,
+    /// Packets and bytes by reason, when the last packet had been seen.
+    pub(crate) counters: BTreeMap<Reason, (u64, u64)>,
+    /// The connection tables then.
+    pub(crate) halves: BTreeSet<Half>,
+}
+
+/// Runs a test on a host of its own, once for each family.
+pub(crate) fn on_a_host(test: fn(&mut Host, Family) -> Result<()>) -> Result<()> {
+    on_a_host_with(1_024, test)
+}
+
+/// As [`on_a_host`], with connection tables that hold `max_halves` halves of flows.
+pub(crate) fn on_a_host_with(
+    max_halves: u32,
+    test: fn(&mut Host, Family) -> Result<()>,
+) -> Result<()> {
+    for family in Family::BOTH {
+        let run = || test(&mut Host::new(max_halves)?, family);
+        in_new_netns(&devices(), run).with_context(|| family.to_string())?;
+    }
+    Ok(())
+}
+
+fn devices() -> Vec<String> {
+    let mac = HOST_MAC.map(|byte| format!("{byte:02x}")).join(":");
+    let ports = ENDPOINTS.map(|(network, n)| port(network, n));
+    let veth = |index: &u32| {
+        format!("link add h{index} index {index} address {mac} type veth peer name p{index}")
+    };
+    [UPLINK].iter().chain(&ports).map(veth).collect()
+}
+
+impl Host {
+    fn new(max_halves: u32) -> Result<Self> {
+        let mut datapath = Datapath::load(max_halves)?;
+        let config = DatapathConfig {
+            secret: [1, 2],
+            flags: ConfigFlags::RANGES_PUBLISHED,
+            ..DatapathConfig::DEFAULT
+        };
+        datapath.configure(&config)?;
+        add_network(&mut datapath, NET_A, NetworkFlags::MASQUERADE | NetworkFlags::ICC)?;
+        add_network(&mut datapath, NET_B, NetworkFlags::MASQUERADE)?;
+        add_network(&mut datapath, ROUTED, NetworkFlags::ICC)?;
+        for family in Family::BOTH {
+            datapath.add_host_address(family.host())?;
+            datapath.add_masquerade_source(UPLINK, family.host())?;
+            for (proto, ports, port, slot) in [
+                (6, WEB..=WEB, 80, WEB_SLOT),
+                (17, DNS..=DNS, 53, DNS_SLOT),
+                (17, RANGE..=RANGE + 99, 30_000, 3),
+            ] {
+                datapath.publish(&Published {
+                    addr: family.pick(IpAddr::from([0; 4]), IpAddr::from([0; 16])),
+                    proto,
+                    ports,
+                    container: end(inside(family, NET_A, 2), port),
+                    network: NET_A,
+                    slot,
+                    endpoint_slot: slot_of_the_published_container(),
+                })?;
+            }
+        }
+        Ok(Self { datapath, counters: BTreeMap::new(), halves: BTreeSet::new() })
+    }
+}
+
+const fn slot_of_the_published_container() -> u32 {
+    slot(NET_A, 2)
+}
+
+fn add_network(datapath: &mut Datapath, number: u16, flags: u32) -> Result<()> {
+    let v4 = side::<V4>(inside(Family::V4, number, 0), 16)?;
+    let v6 = side::<V6>(inside(Family::V6, number, 0), 64)?;
+    let flags = flags | NetworkFlags::PRESENT;
+    let bridge_ifindex = bridge(number);
+    datapath.set_network(number, &Network { v4, v6, bridge_ifindex, flags, reserved: 0 })?;
+    for family in Family::BOTH {
+        datapath.add_subnet(inside(family, number, 0), family.pick(16, 64), number)?;
+        datapath.add_host_address(inside(family, number, 1))?;
+    }
+    for (network, n) in ENDPOINTS.into_iter().filter(|endpoint| endpoint.0 == number) {
+        let (slot, ifindex, mac) = (slot(network, n), port(network, n), [2, 0, 0, 0, 1, n]);
+        datapath.count_traffic(slot)?;
+        datapath.add_bridge_port(ifindex, &BridgePort { slot, network, mac, sandbox: slot })?;
+        for family in Family::BOTH {
+            let endpoint = Endpoint { ifindex, slot, network, mac, sandbox: slot };
+            datapath.add_endpoint(inside(family, network, n), &endpoint)?;
+        }
+    }
+    Ok(())
+}
+
+fn side<A: Address>(subnet: IpAddr, bits: u32) -> Result<NetworkFamily<A>> {
+    let addr = |ip| A::from_ip(ip).context("the family of the subnet");
+    let mask = match subnet {
+        IpAddr::V4(_) => IpAddr::from((u32::MAX << (32 - bits)).to_be_bytes()),
+        IpAddr::V6(_) => IpAddr::from((u128::MAX << (128 - bits)).to_be_bytes()),
+    };
+    Ok(NetworkFamily {
+        subnet: addr(subnet)?,
+        mask: addr(mask)?,
+        snat_source: A::UNSPECIFIED,
+        present: 1,
+    })
+}

@@ -1,0 +1,279 @@
+//! The real programs that stand for users: curl, ping, dig and iperf3, and a UDP socket.
+
+use std::{
+    fmt,
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    time::Duration,
+};
+
+use crate::{family::Family, netns::Namespace, process::Outcome, servers::BIG_FILE_BYTES};
+
+/// How long a packet is waited for that should come.
+const PATIENCE_SECS: &str = "10";
+
+/// How long a packet is waited for that should not come.
+const IMPATIENCE_SECS: &str = "0.7";
+
+/// How long one datagram is waited for before the next is sent.
+const UDP_RETRY: Duration = Duration::from_secs(1);
+
+/// What [`crate::servers::nginx`] answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The name of the server's namespace.
+    pub server: String,
+    /// The client's address, as the server saw it.
+    pub client: IpAddr,
+    /// The server's own port.
+    pub port: u16,
+}
+
+/// Why there was no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoConnection {
+    /// A reset, or an ICMP error.
+    Refused,
+    /// Silence.
+    TimedOut,
+}
+
+/// Fetches the page at an address with curl.
+///
+/// # Panics
+/// Where it does not come.
+#[track_caller]
+pub fn fetch(from: &Namespace, to: SocketAddr) -> Page {
+    fetch_url(from, &format!("http://{to}/"))
+}
+
+/// Fetches the page at an address or name with curl.
+///
+/// # Panics
+/// Where it does not come.
+#[track_caller]
+pub fn fetch_url(from: &Namespace, url: &str) -> Page {
+    page(&curl(from, PATIENCE_SECS, url).ok())
+}
+
+/// Tries to fetch the page at an address, for a short time: meant for what should not be reached.
+///
+/// # Errors
+/// Where nobody answers.
+///
+/// # Panics
+/// Where curl fails in another way.
+#[track_caller]
+pub fn try_fetch(from: &Namespace, to: SocketAddr) -> Result<Page, NoConnection> {
+    // Source: "EXIT CODES" of curl(1).
+    const COULD_NOT_CONNECT: i32 = 7;
+    const TIMED_OUT: i32 = 28;
+    let outcome = curl(from, IMPATIENCE_SECS, &format!("http://{to}/"));
+    match outcome.status {
+        Some(COULD_NOT_CONNECT) => Err(NoConnection::Refused),
+        Some(TIMED_OUT) => Err(NoConnection::TimedOut),
+        _ => Ok(page(&outcome.ok())),
+    }
+}
+
+/// Fetches the large file and checks its size.
+///
+/// # Panics
+/// Where it does not come whole.
+#[track_caller]
+pub fn fetch_big(from: &Namespace, to: SocketAddr) {
+    let url = format!("http://{to}/big");
+    let line = format!("curl -sS --max-time 20 -o /dev/null -w %{{size_download}} {url}");
+    assert_eq!(from.run(&line).ok(), BIG_FILE_BYTES.to_string());
+}
+
+#[track_caller]
+fn curl(from: &Namespace, secs: &str, url: &str) -> Outcome {
+    from.run(&format!("curl --silent --show-error --noproxy * --max-time {secs} {url}"))
+}
+
+#[track_caller]
+fn page(text: &str) -> Page {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [server, client, port] = words[..] else { panic!("not the page of a test: {text:?}") };
+    let (Ok(client), Ok(port)) = (client.parse(), port.parse()) else {
+        panic!("not the page of a test: {text:?}")
+    };
+    Page { server: server.to_owned(), client, port }
+}
+
+/// A connection to nginx that stays open between requests.
+#[derive(Debug)]
+pub struct Connection(TcpStream);
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Panics
+    /// Where nobody answers.
+    #[track_caller]
+    pub fn open(from: &Namespace, to: SocketAddr) -> Self {
+        let connected = from.inside(|| {
+            let stream = TcpStream::connect(to)?;
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            Ok::<_, io::Error>(stream)
+        });
+        Self(connected.unwrap_or_else(|error| panic!("{to} cannot be connected to: {error}")))
+    }
+
+    /// Fetches the page over this connection.
+    ///
+    /// # Panics
+    /// Where it does not come.
+    #[track_caller]
+    pub fn fetch(&mut self) -> Page {
+        let answer = self.try_fetch();
+        page(&answer.unwrap_or_else(|error| panic!("the connection is broken: {error}")))
+    }
+
+    /// Fetches the text of the page.
+    ///
+    /// # Errors
+    /// Where the connection has been reset or closed, or nothing comes for ten seconds.
+    pub fn try_fetch(&mut self) -> io::Result<String> {
+        self.0.write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n")?;
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            self.0.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8_lossy(&head).into_owned();
+        let len = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        let len = len.and_then(|len| len.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        let mut body = vec![0; len];
+        self.0.read_exact(&mut body)?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+}
+
+/// Whether an address answers a ping.
+#[track_caller]
+pub fn pings(from: &Namespace, to: IpAddr) -> bool {
+    from.run(&format!("ping -n -q -c 1 -W {PATIENCE_SECS} {to}")).is_ok()
+}
+
+/// Whether an address answers a ping soon: meant for what should not be reached.
+#[track_caller]
+pub fn pings_at_once(from: &Namespace, to: IpAddr) -> bool {
+    from.run(&format!("ping -n -q -c 1 -W {IMPATIENCE_SECS} {to}")).is_ok()
+}
+
+/// What [`crate::servers::udp_echo`] answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Echo {
+    /// The client's address, as the server saw it.
+    pub client: IpAddr,
+    /// What was sent.
+    pub text: String,
+}
+
+/// Sends a text to a UDP echo and returns the answer, which came from the address that was asked.
+///
+/// # Panics
+/// Where none comes.
+#[track_caller]
+pub fn ask_udp(from: &Namespace, to: SocketAddr, text: &str) -> Echo {
+    let mut tries = 10;
+    loop {
+        tries -= 1;
+        match try_ask_udp(from, to, text, UDP_RETRY) {
+            Ok(echo) => return echo,
+            // Datagrams may be lost, while a neighbour is looked for say.
+            Err(error) if is_timeout(&error) && tries > 0 => {}
+            Err(error) => panic!("udp {to} does not answer: {error}"),
+        }
+    }
+}
+
+/// Whether a UDP echo answers soon: meant for what should not be reached.
+///
+/// # Panics
+/// Where there is no socket to be had.
+#[track_caller]
+pub fn answers_udp(from: &Namespace, to: SocketAddr) -> bool {
+    try_ask_udp(from, to, "hello", Duration::from_millis(500)).is_ok()
+}
+
+fn try_ask_udp(
+    from: &Namespace,
+    to: SocketAddr,
+    text: &str,
+    patience: Duration,
+) -> io::Result<Echo> {
+    let socket = udp_socket(from, to)?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.send(format!("{text}\n").as_bytes())?;
+    let mut buffer = [0; 512];
+    let len = socket.recv(&mut buffer)?;
+    let answer = String::from_utf8_lossy(&buffer[..len]);
+    let (client, text) = answer.trim_end().split_once(' ').unwrap_or((&answer, ""));
+    let client = client.trim_matches(['[', ']']).parse().map_err(io::Error::other)?;
+    Ok(Echo { client, text: text.to_owned() })
+}
+
+/// A UDP socket of the namespace that is connected to an address, so that answers from any other are
+/// not received.
+///
+/// # Errors
+/// Where there is no route to the address.
+pub fn udp_socket(from: &Namespace, to: SocketAddr) -> io::Result<UdpSocket> {
+    from.inside(|| {
+        let any: SocketAddr = match Family::of(to.ip()) {
+            Family::V4 => ([0; 4], 0).into(),
+            Family::V6 => ([0_u16; 8], 0).into(),
+        };
+        let socket = UdpSocket::bind(any)?;
+        socket.connect(to)?;
+        Ok(socket)
+    })
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+/// Asks a name server with dig for the address of a name.
+///
+/// # Panics
+/// Where it does not answer.
+#[track_caller]
+pub fn dig(from: &Namespace, server: IpAddr, name: &str, transport: Transport) -> Vec<String> {
+    let family = Family::of(server).pick("A", "AAAA");
+    let tcp = if transport == Transport::Tcp { "+tcp" } else { "+notcp" };
+    let line = format!("dig +short +time=3 +tries=3 {tcp} @{server} {name} {family}");
+    from.run(&line).ok().lines().map(str::to_owned).collect()
+}
+
+/// How names and bytes are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Tcp { "tcp" } else { "udp" })
+    }
+}
+
+/// Sends bytes through iperf3, from the client or, with `--reverse`, to it, and returns how many came.
+///
+/// # Panics
+/// Where iperf3 fails.
+#[track_caller]
+pub fn iperf3(from: &Namespace, to: SocketAddr, transport: Transport, options: &str) -> u64 {
+    let udp = if transport == Transport::Udp { "--udp --bitrate 200M" } else { "" };
+    let (ip, port) = (to.ip(), to.port());
+    let line =
+        format!("iperf3 --json --connect-timeout 5000 --client {ip} --port {port} {udp} {options}");
+    let json = from.run(&line).json();
+    let end = &json["end"];
+    let received = [&end["sum_received"]["bytes"], &end["sum"]["bytes"]];
+    received.iter().find_map(|bytes| bytes.as_u64()).unwrap_or_else(|| panic!("{json}"))
+}

@@ -1,0 +1,51 @@
+//! Waiting: for a condition and with a deadline, never for a time.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a condition may take: far longer than it does on a machine that is busy otherwise.
+pub const DEADLINE: Duration = Duration::from_secs(15);
+
+const INTERVAL: Duration = Duration::from_millis(10);
+
+/// Waits until a condition holds.
+///
+/// # Panics
+/// Where it does not within [`DEADLINE`]; `what` completes "still not: ...".
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    eventually_some(what, || holds().then_some(()));
+}
+
+/// Waits until there is something, and returns it.
+///
+/// # Panics
+/// As [`eventually`].
+#[track_caller]
+pub fn eventually_some<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    match within(DEADLINE, look) {
+        Some(found) => found,
+        None => panic!("still not after {DEADLINE:?}: {what}"),
+    }
+}
+
+/// Waits until there is something, for as long as `limit`.
+pub fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = now();
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        if start.elapsed() > limit {
+            return None;
+        }
+        thread::sleep(INTERVAL);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests wait in real time")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,238 @@
+//! The daemon under test, and its command line.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+};
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    condition::eventually,
+    netns::{Namespace, PINS_DIR, PINS_PREFIX},
+    process::{Outcome, Running, run_in},
+};
+
+/// The connection table of a test's daemon: small, since every world has one.
+const CONFIG: &str = "[datapath]\nmax_flows = 8192\n";
+
+/// A daemon with directories of its own, and the network namespace that is its host.
+#[derive(Debug)]
+pub struct Daemon {
+    running: Option<Running>,
+    /// Where the log of the daemon that runs begins in the file that all of them share.
+    log_start: usize,
+    host: PathBuf,
+    dir: PathBuf,
+    bpffs: PathBuf,
+}
+
+impl Daemon {
+    /// Prepares a daemon that is not started. `config` is what `netd.toml` says beyond what tests need.
+    ///
+    /// # Panics
+    /// Where its directory cannot be made.
+    #[track_caller]
+    pub fn new(host: &Namespace, name: &str, config: &str) -> Self {
+        let this = Self {
+            running: None,
+            log_start: 0,
+            host: host.path().to_owned(),
+            dir: env::temp_dir().join(name),
+            bpffs: Path::new(PINS_DIR).join(format!("{PINS_PREFIX}{name}")),
+        };
+        let made = fs::create_dir_all(&this.dir);
+        made.unwrap_or_else(|error| panic!("{}: {error}", this.dir.display()));
+        this.configure(config);
+        this
+    }
+
+    /// Writes `netd.toml` anew; a section `[datapath]` replaces the one of the tests.
+    ///
+    /// # Panics
+    /// Where it cannot be written.
+    #[track_caller]
+    pub fn configure(&self, config: &str) {
+        let path = self.config();
+        let base = if config.contains("[datapath]") { "" } else { CONFIG };
+        let written = fs::write(&path, format!("{base}{config}"));
+        written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+
+    /// Starts the daemon and waits until it says that it is ready.
+    ///
+    /// # Panics
+    /// Where it ends instead.
+    #[track_caller]
+    pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts the daemon with further arguments and waits until it says that it is ready.
+    ///
+    /// # Panics
+    /// Where it ends instead.
+    #[track_caller]
+    pub fn start_with(&mut self, args: &[&str]) {
+        self.spawn(args);
+        self.wait_until_ready();
+    }
+
+    /// Starts the daemon with further arguments.
+    ///
+    /// # Panics
+    /// Where that fails.
+    #[track_caller]
+    pub fn spawn(&mut self, args: &[&str]) {
+        let line = format!("run {} --config {}", self.places(), self.config().display());
+        let words: Vec<&str> = line.split_whitespace().chain(args.iter().copied()).collect();
+        self.log_start = self.log().len();
+        let (program, log) = (binary(), self.log_path());
+        let running = Running::start(&self.host, &log, &program.to_string_lossy(), &words);
+        self.running = Some(running);
+    }
+
+    /// Waits until the daemon says that it is ready.
+    ///
+    /// # Panics
+    /// Where it ends instead.
+    #[track_caller]
+    pub fn wait_until_ready(&mut self) {
+        let start = self.log_start;
+        let running = self.running();
+        eventually("netd says that it is ready", || {
+            let log = running.log();
+            if let Some(status) = running.status() {
+                panic!("netd ended with {status}:\n{log}");
+            }
+            log[start..].split_whitespace().any(|word| word == "ready")
+        });
+    }
+
+    /// Runs `netd LINE` in the host's namespace; the line is split at white space. It gets the socket
+    /// of this daemon unless it names one.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    #[track_caller]
+    pub fn netd(&self, line: &str) -> Outcome {
+        let socket = self.socket().to_string_lossy().into_owned();
+        let mut args: Vec<&str> = line.split_whitespace().collect();
+        if !args.contains(&"--socket") {
+            args.extend(["--socket", &socket]);
+        }
+        run_in(&self.host, &binary().to_string_lossy(), &args, "")
+    }
+
+    /// Begins to run `netd LINE` in the host's namespace, for tests that do something meanwhile.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    #[track_caller]
+    pub fn begin(&self, line: &str) -> Running {
+        let socket = self.socket().to_string_lossy().into_owned();
+        let args: Vec<&str> = line.split_whitespace().chain(["--socket", &socket]).collect();
+        Running::start(&self.host, &self.dir.join("cli.log"), &binary().to_string_lossy(), &args)
+    }
+
+    /// Sends the daemon a signal.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    #[track_caller]
+    pub fn signal(&mut self, signal: Signal) {
+        self.running().signal(signal);
+    }
+
+    /// Waits for the end of the daemon.
+    ///
+    /// # Panics
+    /// Where it does not come.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let status = self.running().wait();
+        self.running = None;
+        status
+    }
+
+    /// Ends the daemon in the middle of whatever it does.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.wait();
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    #[track_caller]
+    pub fn pid(&mut self) -> u32 {
+        self.running().pid()
+    }
+
+    #[track_caller]
+    fn running(&mut self) -> &mut Running {
+        self.running.as_mut().unwrap_or_else(|| panic!("netd does not run"))
+    }
+
+    /// Everything that it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join("netd.log")
+    }
+
+    /// The arguments that say where its socket, state and pins are.
+    pub fn places(&self) -> String {
+        let socket = self.socket();
+        format!("{} --socket {}", self.remains(), socket.display())
+    }
+
+    /// The arguments that say where what a daemon leaves behind is.
+    pub fn remains(&self) -> String {
+        let (state, bpffs) = (self.state_dir(), &self.bpffs);
+        format!("--state-dir {} --bpffs {}", state.display(), bpffs.display())
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("netd.toml")
+    }
+
+    /// Where its state is.
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    /// Where its pins are.
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
+    /// Where it answers.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("sock")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.running = None;
+        // With the pins go the socket hooks. The classifiers go with the devices of the namespace.
+        let _ = fs::remove_dir_all(&self.bpffs);
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// The program under test: `NETD_BIN`, else what `cargo xtask build` has made.
+pub fn binary() -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/netd");
+    env::var_os("NETD_BIN").map_or(built, PathBuf::from)
+}

@@ -1,0 +1,145 @@
+//! The real programs that stand for containers' services and for the world outside.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{netns::Namespace, process::Running};
+
+/// How large the file is that [`nginx`] serves as `/big`.
+pub const BIG_FILE_BYTES: u64 = 4 << 20;
+
+/// A service in a namespace: ended with its files when it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    _running: Vec<Running>,
+    dir: PathBuf,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Starts nginx on TCP ports of a namespace, for both families. Any request is answered with
+/// `NAMESPACE CLIENT-ADDRESS PORT`, `/big` with a file.
+///
+/// # Panics
+/// Where it cannot be started.
+#[track_caller]
+pub fn nginx(namespace: &Namespace, ports: &[u16]) -> Server {
+    let dir = directory(namespace, "nginx", ports[0]);
+    let big = fs::File::create(dir.join("big")).and_then(|file| file.set_len(BIG_FILE_BYTES));
+    big.unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    let config = dir.join("nginx.conf");
+    write(&config, &nginx_config(&dir, namespace.name(), ports));
+    let (dir_text, config) = (dir.to_string_lossy(), config.to_string_lossy());
+    let args = ["-p", &dir_text, "-c", &config, "-e", "stderr"];
+    let running = Running::start(namespace.path(), &dir.join("log"), "nginx", &args);
+    for &port in ports {
+        namespace.wait_for_listener("tcp", port);
+        namespace.wait_for_listener("tcp6", port);
+    }
+    Server { _running: vec![running], dir }
+}
+
+fn nginx_config(dir: &Path, name: &str, ports: &[u16]) -> String {
+    let dir = dir.display();
+    let listen = |port: &u16| format!("listen {port}; listen [::]:{port} ipv6only=on;");
+    let listens: String = ports.iter().map(listen).collect();
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let temporary = temporary.map(|kind| format!("{kind}_temp_path {dir}/{kind};")).concat();
+    format!(
+        r#"daemon off; master_process off; pid {dir}/pid;
+        events {{ worker_connections 512; }}
+        http {{
+            access_log off; {temporary}
+            server {{
+                {listens}
+                default_type text/plain;
+                location / {{ return 200 "{name} $remote_addr $server_port"; }}
+                location = /big {{ root {dir}; }}
+            }}
+        }}"#
+    )
+}
+
+/// Starts a UDP echo on a port of a namespace, for both families: socat. A datagram is answered with
+/// the sender's address and what it carried, separated by a space.
+///
+/// # Panics
+/// Where it cannot be started.
+#[track_caller]
+pub fn udp_echo(namespace: &Namespace, port: u16) -> Server {
+    let dir = directory(namespace, "socat", port);
+    let answer = "SYSTEM:read -r text; echo $SOCAT_PEERADDR $text";
+    let start = |listen: String| {
+        let args = ["-T5", &listen, answer];
+        Running::start(namespace.path(), &dir.join("log"), "socat", &args)
+    };
+    let running = vec![
+        start(format!("UDP4-RECVFROM:{port},fork")),
+        start(format!("UDP6-RECVFROM:{port},fork,ipv6only=1")),
+    ];
+    namespace.wait_for_listener("udp", port);
+    namespace.wait_for_listener("udp6", port);
+    Server { _running: running, dir }
+}
+
+/// Starts an iperf3 server on a port of a namespace.
+///
+/// # Panics
+/// Where it cannot be started.
+#[track_caller]
+pub fn iperf3(namespace: &Namespace, port: u16) -> Server {
+    let dir = directory(namespace, "iperf3", port);
+    let args = ["--server", "--port", &port.to_string()];
+    let running = Running::start(namespace.path(), &dir.join("log"), "iperf3", &args);
+    namespace.wait_for_listener("tcp6", port);
+    Server { _running: vec![running], dir }
+}
+
+/// The name that [`dns`] knows.
+pub const DNS_NAME: &str = "www.example.test";
+
+/// Starts dnsmasq on port 53 of a namespace. It knows [`DNS_NAME`] with both addresses given.
+///
+/// # Panics
+/// Where it cannot be started.
+#[track_caller]
+pub fn dns(namespace: &Namespace, ipv4: &str, ipv6: &str) -> Server {
+    let dir = directory(namespace, "dnsmasq", 53);
+    let (ipv4, ipv6) =
+        (format!("--address=/{DNS_NAME}/{ipv4}"), format!("--address=/{DNS_NAME}/{ipv6}"));
+    let args = [
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--log-facility=-",
+        "--pid-file",
+        "--user=root",
+        "--no-resolv",
+        "--no-hosts",
+        &ipv4,
+        &ipv6,
+    ];
+    let running = Running::start(namespace.path(), &dir.join("log"), "dnsmasq", &args);
+    for table in ["tcp", "tcp6", "udp", "udp6"] {
+        namespace.wait_for_listener(table, 53);
+    }
+    Server { _running: vec![running], dir }
+}
+
+#[track_caller]
+fn directory(namespace: &Namespace, program: &str, port: u16) -> PathBuf {
+    let dir = std::env::temp_dir().join(format!("{}-{program}-{port}", namespace.name()));
+    let made = fs::create_dir_all(&dir);
+    made.unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    dir
+}
+
+#[track_caller]
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}

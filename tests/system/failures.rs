@@ -1,0 +1,146 @@
+//! An operation that fails leaves everything as it was.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::PathBuf,
+};
+
+use netd_tests::{
+    condition::eventually,
+    family::Family,
+    topology::{World, gateway},
+};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+#[test]
+fn a_refused_connect_leaves_no_trace() {
+    let world = World::new();
+    world.network("front", 1, "");
+    let web = world.container("web", "front", "--mac 02:00:5e:10:00:01 -p 8080:80");
+    let app = world.sandbox("app");
+    app.namespace.ip(&["link add eth0 type veth peer taken", "link set eth0 up"]);
+    let before = world.settled_traces(&[&web, &app]);
+    for options in [
+        "--ifname eth0",
+        "--ifname taken",
+        "--ip 10.77.1.2",
+        "--ip6 fd77:1::2",
+        "--mac 02:00:5e:10:00:01",
+        "-p 8080:80",
+        "-p 9090:90 -p 8080:80",
+        "-p %nowhere:80:80",
+        "--name web",
+    ] {
+        let outcome = world.connect(&app, "front", options);
+        assert_eq!(outcome.status, Some(1), "{outcome}");
+        assert_eq!(world.traces(&[&web, &app]), before, "{options}");
+    }
+    let _ = world.refused("network create other --subnet 10.77.1.0/24");
+    let _ = world.refused("network create other --bridge up0");
+    let _ = world.refused("network rm front");
+    assert_eq!(world.traces(&[&web, &app]), before);
+    world.connect(&app, "front", "-p 9090:90").ok();
+    assert!(app.namespace.has_link("eth1"));
+}
+
+#[test]
+fn a_connect_that_fails_half_way_is_undone() {
+    let world = World::new();
+    world.network("front", 1, "");
+    let web = world.container("web", "front", "");
+    let app = world.sandbox("app");
+    for family in Family::BOTH {
+        // The sandbox's own rules keep the gateway from being one: the last step of all fails.
+        let rule = format!("rule {{}} to {} prohibit", gateway(family, 1));
+        app.namespace.ip(&[&rule.replace("{}", "add pref 1")]);
+        let before = world.settled_traces(&[&web, &app]);
+        let outcome = world.connect(&app, "front", "-p 8080:80");
+        assert_eq!(outcome.status, Some(1), "{outcome}");
+        eventually("everything is as before", || world.traces(&[&web, &app]) == before);
+        assert!(outcome.stderr.contains(app.namespace.name()), "{outcome}");
+        app.namespace.ip(&[&rule.replace("{}", "del pref 1")]);
+    }
+    world.connect(&app, "front", "-p 8080:80").ok();
+}
+
+#[test]
+fn a_full_disk_refuses_changes_without_a_trace_until_there_is_room() {
+    let world = World::without_daemon("");
+    let disk = Disk::mount(&world);
+    let mut world = world;
+    world.daemon.start();
+    world.network("front", 1, "");
+    let web = world.container("web", "front", "-p 8080:80");
+    let app = world.sandbox("app");
+    disk.fill();
+    // The database's own free pages may take some changes.
+    let refused = (0..100).find(|number| {
+        let before = world.settled_traces(&[&web, &app]);
+        let outcome = world.netd(&format!("network create n{number}"));
+        if outcome.is_ok() {
+            return false;
+        }
+        assert_eq!(outcome.status, Some(1), "{outcome}");
+        let state = world.daemon.state_dir().display().to_string();
+        assert!(outcome.stderr.contains(&state), "{outcome}");
+        assert_eq!(world.traces(&[&web, &app]), before);
+        true
+    });
+    assert!(refused.is_some(), "a full disk is not noticed");
+    let before = world.settled_traces(&[&web, &app]);
+    assert_eq!(world.connect(&app, "front", "").status, Some(1));
+    eventually("everything is as before", || world.traces(&[&web, &app]) == before);
+    disk.free();
+    world.connect(&app, "front", "").ok();
+}
+
+/// A small file system for the state directory of a world's daemon.
+struct Disk {
+    path: PathBuf,
+}
+
+impl Disk {
+    fn mount(world: &World) -> Self {
+        let path = world.daemon.state_dir();
+        fs::create_dir_all(&path).unwrap();
+        mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=4m")).unwrap();
+        Self { path }
+    }
+
+    fn fill(&self) {
+        let mut file = File::create(self.path.join("filler")).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.path.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // The daemon has ended by then, but could not remove a directory that is mounted on.
+        let _ = umount2(&self.path, MntFlags::MNT_DETACH);
+        let _ = self.path.parent().map(fs::remove_dir_all);
+    }
+}
+
+#[test]
+fn a_corrupt_store_is_refused_and_left_alone() {
+    let mut world = World::new();
+    world.network("front", 1, "");
+    world.netd("stop").ok();
+    world.daemon.wait();
+    let file = world.daemon.state_dir().join("netd.redb");
+    let good = fs::read(&file).unwrap();
+    for bad in [b"not a database".to_vec(), good[..good.len() / 2].to_vec(), vec![0; good.len()]] {
+        fs::write(&file, &bad).unwrap();
+        let error = world.refused(&format!("run {}", world.daemon.remains()));
+        assert!(error.contains(&file.display().to_string()), "{error}");
+        assert_eq!(fs::read(&file).unwrap(), bad);
+    }
+    fs::write(&file, &good).unwrap();
+    world.daemon.start();
+    assert_eq!(world.netd("network ls -q").ok(), "front\n");
+}

@@ -1,0 +1,57 @@
+//! Who may give the daemon orders, and what it may do itself.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+};
+
+use netd_tests::{
+    clients::fetch,
+    family::Family,
+    servers,
+    topology::{World, at},
+};
+
+#[test]
+fn the_socket_is_closed_to_strangers() {
+    let world = World::new();
+    let socket = fs::metadata(world.daemon.socket()).unwrap();
+    assert_eq!(socket.permissions().mode() & 0o777, 0o660);
+    assert_eq!(socket.uid(), 0);
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    let group = groups.lines().find_map(|line| line.strip_prefix("netd:x:")?.split(':').next());
+    assert_eq!(socket.gid().to_string(), group.unwrap_or("0"));
+    let state = fs::metadata(world.daemon.state_dir()).unwrap();
+    assert_eq!(state.permissions().mode() & 0o007, 0, "the state is for root alone");
+}
+
+#[test]
+fn the_daemon_keeps_no_capability_that_it_does_not_need() {
+    // Source: linux/capability.h.
+    const UNNEEDED: [(&str, u32); 7] = [
+        ("CAP_SETUID", 7),
+        ("CAP_SYS_MODULE", 16),
+        ("CAP_SYS_RAWIO", 17),
+        ("CAP_SYS_BOOT", 22),
+        ("CAP_SYS_TIME", 25),
+        ("CAP_MKNOD", 27),
+        ("CAP_MAC_ADMIN", 33),
+    ];
+    let mut world = World::new();
+    let status = fs::read_to_string(format!("/proc/{}/status", world.daemon.pid())).unwrap();
+    for set in ["CapEff:", "CapPrm:"] {
+        let line = status.lines().find_map(|line| line.strip_prefix(set)).unwrap();
+        let held = u64::from_str_radix(line.trim(), 16).unwrap();
+        for (name, number) in UNNEEDED {
+            assert_eq!(held & 1 << number, 0, "{set} {name}");
+        }
+    }
+    // What is left is enough to work with.
+    world.network("front", 1, "");
+    let web = world.container("web", "front", "-p 8080:80");
+    let _nginx = servers::nginx(&web.namespace, &[80]);
+    for family in Family::BOTH {
+        fetch(&world.client, at(family.host(), 8080));
+    }
+    world.netd("stop --detach").ok();
+}

@@ -1,0 +1,212 @@
+//! A daemon that is killed, and the next one.
+
+use std::fs;
+
+use netd_tests::{
+    clients::{Connection, NoConnection, fetch, pings, try_fetch},
+    condition::eventually,
+    family::Family,
+    netns::Namespace,
+    servers::{self, Server},
+    topology::{Container, World, at},
+};
+
+/// A container `web` that publishes port 8080, and what goes on with it.
+struct Web {
+    container: Container,
+    connections: Vec<Connection>,
+    _servers: [Server; 2],
+}
+
+impl Web {
+    #[track_caller]
+    fn new(world: &World) -> Self {
+        world.network("front", 1, "");
+        let container = world.container("web", "front", "-p 8080:80 -p 9000-9009:8000-8009");
+        let servers = [
+            servers::nginx(&container.namespace, &[80, 8005]),
+            servers::nginx(&world.client, &[80]),
+        ];
+        let open = |family: Family| Connection::open(&world.client, at(family.host(), 8080));
+        Self { container, connections: Family::BOTH.map(open).into(), _servers: servers }
+    }
+
+    /// Checks that everything is reached as before and that the old connections have gone on.
+    #[track_caller]
+    fn check(&mut self, world: &World) {
+        self.connections.iter_mut().for_each(|connection| drop(connection.fetch()));
+        self.check_new_flows(world);
+    }
+
+    #[track_caller]
+    fn check_new_flows(&self, world: &World) {
+        for family in Family::BOTH {
+            let page = fetch(&world.client, at(family.host(), 8080));
+            assert_eq!(page.server, self.container.namespace.name());
+            assert_eq!(fetch(&world.client, at(family.host(), 9005)).port, 8005);
+            let page = fetch(&self.container.namespace, at(family.remote(), 80));
+            assert_eq!(page.client, family.host());
+            let page = fetch(&world.host, at(family.loopback(), 8080));
+            assert_eq!(page.server, self.container.namespace.name());
+            let closed = try_fetch(&world.client, at(family.host(), 80));
+            assert_eq!(closed, Err(NoConnection::Refused));
+        }
+    }
+}
+
+/// What netd knows, without the counters.
+fn knowledge(world: &World) -> String {
+    let ls = |what: &str| world.netd(&format!("{what} ls --json")).ok();
+    ls("network") + &world.netd("endpoint ls").ok()
+}
+
+#[test]
+fn a_killed_daemon_changes_nothing_and_the_next_one_takes_over() {
+    let mut world = World::new();
+    let mut web = Web::new(&world);
+    world.network("back", 2, "");
+    world.netd("network allow front back").ok();
+    web.check(&world);
+    let known = knowledge(&world);
+    for _ in 0..2 {
+        world.daemon.kill();
+        web.check(&world);
+        world.daemon.start();
+        web.check(&world);
+        assert_eq!(knowledge(&world), known);
+        let rows = world.netd("port ls web --json").json();
+        assert!(rows[0]["packets"].as_u64().unwrap() > 20, "counters begin afresh: {rows}");
+    }
+    assert!(world.flows() > 4);
+    world.netd("port add web 8081:80").ok();
+    for family in Family::BOTH {
+        fetch(&world.client, at(family.host(), 8081));
+    }
+}
+
+#[test]
+fn what_was_destroyed_meanwhile_is_made_again() {
+    let mut world = World::new();
+    let web = Web::new(&world);
+    let known = knowledge(&world);
+    let bridge = world.netd("network inspect front --json").json()[0]["bridge"].take();
+    let bridge = bridge.as_str().unwrap();
+    for destroyed in [&["bridge"][..], &["link"], &["pins"], &["bridge", "link", "pins"]] {
+        world.daemon.kill();
+        for thing in destroyed {
+            match *thing {
+                "bridge" => world.host.ip(&[&format!("link del {bridge}")]),
+                "link" => {
+                    let ifname = world.host_ifname(&web.container).unwrap();
+                    world.host.ip(&[&format!("link del {ifname}")]);
+                }
+                _ => fs::remove_dir_all(world.daemon.bpffs()).unwrap(),
+            }
+        }
+        world.daemon.start();
+        assert_eq!(knowledge(&world), known, "without {destroyed:?}");
+        let links = world.host.run("ip -oneline link show type veth").ok();
+        assert!(links.contains(bridge), "without {destroyed:?}: {links}");
+        web.check_new_flows(&world);
+    }
+}
+
+#[test]
+fn a_device_of_somebody_else_is_not_taken_for_our_own() {
+    let mut world = World::new();
+    let _web = Web::new(&world);
+    let bridge = world.netd("network inspect front --json").json()[0]["bridge"].take();
+    let bridge = bridge.as_str().unwrap();
+    world.daemon.kill();
+    // A device that has nothing of a bridge but the name.
+    world
+        .host
+        .ip(&[&format!("link del {bridge}"), &format!("link add {bridge} type veth peer other")]);
+    world.daemon.spawn(&[]);
+    eventually("somebody is told", || {
+        let log = world.daemon.log();
+        log.lines().any(|line| line.contains(bridge) && !line.contains("INFO"))
+    });
+    let addresses =
+        world.host.run(&format!("ip -oneline address show dev {bridge} scope global")).ok();
+    assert_eq!(addresses, "");
+}
+
+#[test]
+fn a_link_that_is_deleted_while_the_daemon_runs_is_made_again() {
+    let world = World::new();
+    let web = Web::new(&world);
+    let ifname = world.host_ifname(&web.container).unwrap();
+    world.host.ip(&[&format!("link del {ifname}")]);
+    eventually("the container is reached again", || {
+        try_fetch(&world.client, at(Family::V4.host(), 8080)).is_ok()
+    });
+    web.check_new_flows(&world);
+}
+
+#[test]
+fn a_sandbox_that_went_while_no_daemon_ran_is_forgotten() {
+    let mut world = World::new();
+    world.network("front", 1, "");
+    let gone = world.container("gone", "front", "-p 8080:80");
+    let stays = world.container("stays", "front", "-p 8081:80");
+    world.daemon.kill();
+    let ifname = world.host_ifname(&gone).unwrap();
+    drop(gone);
+    eventually("its link is gone", || !world.host.has_link(&ifname));
+    world.daemon.start();
+    assert_eq!(world.netd("endpoint ls -q").ok(), "stays\n");
+    world.netd("port add stays 8080:80").ok();
+    for family in Family::BOTH {
+        assert!(pings(&stays.namespace, family.remote()));
+    }
+}
+
+/// Whether a connect has come this far; the number is that of the host's links before it.
+type Sign = fn(&World, &Container, usize) -> bool;
+
+#[test]
+fn a_daemon_killed_while_it_connects_leaves_nothing_half_done() {
+    let mut world = World::new();
+    world.network("front", 1, "");
+    // What the sandbox or the host shows of the work, from its beginning to its end.
+    let signs: [(&str, Sign); 5] = [
+        ("request", |_, _, _| true),
+        ("link", |world, _, links| table(&world.host, "dev").lines().count() > links),
+        ("device", |_, container, _| table(&container.namespace, "dev").contains("eth0")),
+        ("address", |_, container, _| table(&container.namespace, "route").contains("eth0")),
+        ("default-route", |_, container, _| {
+            table(&container.namespace, "route").contains("00000000\t01014D0A")
+        }),
+    ];
+    let containers = signs.map(|(name, _)| world.sandbox(name));
+    for ((name, is_there), container) in signs.into_iter().zip(&containers) {
+        let sandbox = container.namespace.name();
+        let line = format!("network connect front {sandbox} --name {name} -p 80");
+        let links = table(&world.host, "dev").lines().count();
+        let mut connecting = world.daemon.begin(&line);
+        while !is_there(&world, container, links) && connecting.status().is_none() {}
+        world.daemon.kill();
+        connecting.wait();
+        world.daemon.start();
+        let is_connected = world.netd("endpoint ls -q").ok().lines().any(|line| line == name);
+        let has_links =
+            (container.namespace.has_link("eth0"), world.host_ifname(container).is_some());
+        assert_eq!(has_links, (is_connected, is_connected), "killed at the {name}");
+        if !is_connected {
+            world.connect(container, "front", "").ok();
+        }
+        for family in Family::BOTH {
+            let reaches = pings(&world.host, world.address(name, family));
+            assert!(reaches, "killed at the {name}, connected: {is_connected}");
+            let reaches = pings(&container.namespace, family.remote());
+            assert!(reaches, "killed at the {name}, connected: {is_connected}");
+        }
+    }
+}
+
+/// A table of the kernel's, such as `dev` or `route`, as a namespace sees it.
+fn table(namespace: &Namespace, name: &str) -> String {
+    let path = format!("/proc/thread-self/net/{name}");
+    namespace.inside(|| fs::read_to_string(path)).unwrap()
+}
