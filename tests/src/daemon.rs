@@ -21,6 +21,7 @@ const CONFIG: &str = "[datapath]\nmax_flows = 8192\n";
 #[derive(Debug)]
 pub struct Daemon {
     running: Option<Running>,
+    program: PathBuf,
     /// Where the log of the daemon that runs begins in the file that all of them share.
     log_start: usize,
     host: PathBuf,
@@ -37,6 +38,7 @@ impl Daemon {
     pub fn new(host: &Namespace, name: &str, config: &str) -> Self {
         let this = Self {
             running: None,
+            program: binary(),
             log_start: 0,
             host: host.path().to_owned(),
             dir: env::temp_dir().join(name),
@@ -46,6 +48,13 @@ impl Daemon {
         made.unwrap_or_else(|error| panic!("{}: {error}", this.dir.display()));
         this.configure(config);
         this
+    }
+
+    /// Runs the development build that logs each packet: `NETD_PACKET_LOG_BIN`, else what
+    /// `cargo xtask build --packet-log` has made.
+    pub fn log_packets(&mut self) {
+        let built = binary().with_file_name("netd-packet-log");
+        self.program = env::var_os("NETD_PACKET_LOG_BIN").map_or(built, PathBuf::from);
     }
 
     /// Writes `netd.toml` anew; a section `[datapath]` replaces the one of the tests.
@@ -88,7 +97,7 @@ impl Daemon {
         let line = format!("run {} --config {}", self.places(), self.config().display());
         let words: Vec<&str> = line.split_whitespace().chain(args.iter().copied()).collect();
         self.log_start = self.log().len();
-        let (program, log) = (binary(), self.log_path());
+        let (program, log) = (self.program.clone(), self.log_path());
         let running = Running::start(&self.host, &log, &program.to_string_lossy(), &words);
         self.running = Some(running);
     }

@@ -9,6 +9,7 @@ use std::{
 use netd_tests::{
     condition::eventually,
     family::Family,
+    process::run_in,
     topology::{World, gateway},
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -52,14 +53,20 @@ fn a_connect_that_fails_half_way_is_undone() {
     let app = world.sandbox("app");
     for family in Family::BOTH {
         // The sandbox's own rules keep the gateway from being one: the last step of all fails.
-        let rule = format!("rule {{}} to {} prohibit", gateway(family, 1));
-        app.namespace.ip(&[&rule.replace("{}", "add pref 1")]);
+        let rule = |verb: &str| {
+            let gateway = gateway(family, 1);
+            let line =
+                format!("{} rule {verb} pref 1 to {gateway} prohibit", family.pick("-4", "-6"));
+            let words: Vec<&str> = line.split(' ').collect();
+            run_in(app.namespace.path(), "ip", &words, "").ok();
+        };
+        rule("add");
         let before = world.settled_traces(&[&web, &app]);
         let outcome = world.connect(&app, "front", "-p 8080:80");
         assert_eq!(outcome.status, Some(1), "{outcome}");
         eventually("everything is as before", || world.traces(&[&web, &app]) == before);
         assert!(outcome.stderr.contains(app.namespace.name()), "{outcome}");
-        app.namespace.ip(&[&rule.replace("{}", "del pref 1")]);
+        rule("del");
     }
     world.connect(&app, "front", "-p 8080:80").ok();
 }

@@ -18,6 +18,7 @@ mod leaks;
 mod many_daemons;
 mod neighbours;
 mod outbound;
+mod packet_log;
 mod privileges;
 mod published_ports;
 mod restarts;

@@ -205,7 +205,7 @@ fn a_port_is_published_once_and_a_refused_list_publishes_none() {
         assert_eq!(world.netd("port ls --json").ok(), before, "{spec}");
     }
     // Another protocol or address is another port.
-    world.netd("port add api 8080:80/udp 198.51.100.1:9000:90").ok();
+    world.netd("port add api 8080:80/udp 127.0.0.1:9000:90").ok();
 }
 
 #[test]

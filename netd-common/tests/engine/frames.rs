@@ -72,7 +72,7 @@ fn a_tagged_frame_is_switched_where_an_untagged_one_is<A: Family>() {
         ("icc", to_endpoint(NET_A, 2, port(NET_A, 3)), Reason::Vlan),
         ("no icc", to_endpoint(QUIET, 2, port(QUIET, 3)), Reason::IccOff),
         ("another bridge's port", to_endpoint(NET_A, 2, port(QUIET, 2)), Reason::IccOff),
-        ("the host", to_endpoint(NET_A, 2, 0), Reason::UnknownPort),
+        ("the host", to_endpoint(NET_A, 2, 0), Reason::HostToContainer),
         ("the bridge", to_endpoint(NET_A, 2, bridge(NET_A)), Reason::UnknownPort),
         ("an uplink", to_endpoint(NET_A, 2, UPLINK), Reason::UnknownPort),
         ("an unknown port", to_endpoint(QUIET, 2, 999), Reason::UnknownPort),
