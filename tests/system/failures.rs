@@ -9,7 +9,6 @@ use std::{
 use netd_tests::{
     condition::eventually,
     family::Family,
-    process::run_in,
     topology::{World, gateway},
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -51,23 +50,19 @@ fn a_connect_that_fails_half_way_is_undone() {
     world.network("front", 1, "");
     let web = world.container("web", "front", "");
     let app = world.sandbox("app");
-    for family in Family::BOTH {
-        // The sandbox's own rules keep the gateway from being one: the last step of all fails.
-        let rule = |verb: &str| {
-            let gateway = gateway(family, 1);
-            let line =
-                format!("{} rule {verb} pref 1 to {gateway} prohibit", family.pick("-4", "-6"));
-            let words: Vec<&str> = line.split(' ').collect();
-            run_in(app.namespace.path(), "ip", &words, "").ok();
-        };
-        rule("add");
-        let before = world.settled_traces(&[&web, &app]);
-        let outcome = world.connect(&app, "front", "-p 8080:80");
-        assert_eq!(outcome.status, Some(1), "{outcome}");
-        eventually("everything is as before", || world.traces(&[&web, &app]) == before);
-        assert!(outcome.stderr.contains(app.namespace.name()), "{outcome}");
-        rule("del");
-    }
+    // The sandbox's own rules keep the gateway from being one: the last step but one fails, when both
+    // families have their addresses. (IPv6 asks no rule about a gateway.)
+    let rule = |verb: &str| {
+        let line = format!("rule {verb} pref 1 to {} prohibit", gateway(Family::V4, 1));
+        app.namespace.ip(&[&line]);
+    };
+    rule("add");
+    let before = world.settled_traces(&[&web, &app]);
+    let outcome = world.connect(&app, "front", "-p 8080:80");
+    assert_eq!(outcome.status, Some(1), "{outcome}");
+    eventually("everything is as before", || world.traces(&[&web, &app]) == before);
+    assert!(outcome.stderr.contains(app.namespace.name()), "{outcome}");
+    rule("del");
     world.connect(&app, "front", "-p 8080:80").ok();
 }
 
