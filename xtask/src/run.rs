@@ -106,7 +106,7 @@ impl Demo {
                 "{sudo}ip netns exec web python3 -m http.server 80 --directory {page} >/dev/null 2>&1 &"
             ),
             // Pasted together with the line before, it arrives before the server listens.
-            "curl --silent --show-error --retry 5 --retry-connrefused http://localhost:8080/"
+            "curl --silent --retry 5 --retry-connrefused http://localhost:8080/"
                 .to_owned(),
         ]
     }
