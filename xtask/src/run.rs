@@ -106,8 +106,7 @@ impl Demo {
                 "{sudo}ip netns exec web python3 -m http.server 80 --directory {page} >/dev/null 2>&1 &"
             ),
             // Pasted together with the line before, it arrives before the server listens.
-            "curl --silent --retry 5 --retry-connrefused http://localhost:8080/"
-                .to_owned(),
+            "curl --silent --retry 5 --retry-connrefused http://localhost:8080/".to_owned(),
         ]
     }
 
