@@ -12,6 +12,7 @@ mod connection_table;
 mod connections;
 mod counters;
 mod failures;
+mod guards;
 mod host_traffic;
 mod isolation;
 mod leaks;

@@ -1,0 +1,87 @@
+//! What keeps the host's own traffic its own, and containers where they belong, when somebody does what
+//! nobody is supposed to do.
+
+use netd_tests::{
+    clients::{pings_at_once, try_fetch},
+    condition::eventually,
+    family::Family,
+    servers,
+    topology::{World, at, gateway},
+};
+
+#[test]
+fn the_hosts_own_connection_from_a_published_number_goes_on() {
+    let world = World::new();
+    world.network("front", 1, "");
+    let _web = world.container("web", "front", "-p 40000-40001:80-81 -p 40000-40001:80-81/udp");
+    let _outside = servers::nginx(&world.client, &[80]);
+    for family in Family::BOTH {
+        let to = at(family.remote(), 80);
+        // Each family its own: a closed connection keeps its port for a minute.
+        let from = family.pick(40_000, 40_001);
+        let line = format!("curl --silent --fail --max-time 10 --local-port {from} http://{to}/");
+        world.host.run(&line).ok();
+    }
+}
+
+#[test]
+fn what_may_not_be_switched_may_not_be_routed_back_either() {
+    let world = World::new();
+    world.network("quiet", 1, "--icc false");
+    let web = world.container("web", "quiet", "");
+    let app = world.container("app", "quiet", "");
+    let _nginx = servers::nginx(&web.namespace, &[80]);
+    for family in Family::BOTH {
+        let (to, from) = (world.address("web", family), world.address("app", family));
+        let (gateway, bits) = (gateway(family, 1), family.host_prefix());
+        app.namespace.ip(&[&format!("route add {to}/{bits} via {gateway}")]);
+        web.namespace.ip(&[&format!("route add {from}/{bits} via {gateway}")]);
+        let before = world.packets("icc_off");
+        assert!(try_fetch(&app.namespace, at(to, 80)).is_err());
+        assert!(world.packets("icc_off") > before);
+        assert!(try_fetch(&world.host, at(to, 80)).is_ok());
+    }
+}
+
+#[test]
+fn nothing_leaves_by_a_device_that_appears_while_the_daemon_is_dead() {
+    let mut world = World::new();
+    world.network("front", 1, "");
+    let web = world.container("web", "front", "");
+    world.daemon.kill();
+    world.add_link("up9", "eth9");
+    for family in Family::BOTH {
+        let (own, there) =
+            family.pick(("198.51.100.1/24", "198.51.100.9"), ("2001:db8:9::1/64", "2001:db8:9::9"));
+        world.host.ip(&[&format!("addr add {own} dev up9")]);
+        eventually("the host has a route", || {
+            world.host.run(&format!("ip route get {there}")).stdout.contains("up9")
+        });
+        assert!(!pings_at_once(&web.namespace, there.parse().unwrap()));
+    }
+    world.daemon.start();
+    assert!(world.packets("not_an_uplink") >= 2);
+}
+
+#[test]
+fn a_bridge_that_is_taken_away_is_put_back_with_its_ports() {
+    let world = World::new();
+    world.network("front", 1, "");
+    let web = world.container("web", "front", "-p 8080:80");
+    let _nginx = servers::nginx(&web.namespace, &[80]);
+    let bridge = world.netd("network inspect front --json").json()[0]["bridge"].clone();
+    let bridge = bridge.as_str().unwrap();
+    let port = world.host_ifname(&web).unwrap();
+    for harm in [
+        format!("link del {bridge}"),
+        format!("link set {port} nomaster"),
+        format!("link set {port} down"),
+        format!("link set {bridge} down"),
+        format!("addr flush dev {bridge}"),
+    ] {
+        world.host.ip(&[&harm]);
+        for family in Family::BOTH {
+            eventually(&harm, || try_fetch(&world.client, at(family.host(), 8080)).is_ok());
+        }
+    }
+}
