@@ -10,7 +10,7 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd},
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
     panic::resume_unwind,
@@ -87,13 +87,6 @@ impl Sandbox {
         if id == host.map_err(open_error)? {
             return Err(SandboxError::Host { path });
         }
-        Ok(Self { file, id })
-    }
-
-    /// Takes a descriptor of a network namespace, such as one that another process sent.
-    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
-        let file = File::from(fd);
-        let id = namespace_id(&file)?;
         Ok(Self { file, id })
     }
 

@@ -94,6 +94,7 @@ impl Programmed {
                 this.networks.insert(u32::from(network.number), self::network(network, ifindex));
             }
         }
+        let sandboxes = sandbox_numbers(desired);
         for endpoint in desired.endpoints.values() {
             this.slots.insert(endpoint.slot);
             this.slots.extend(endpoint.ports.iter().map(|port| port.slot));
@@ -107,7 +108,7 @@ impl Programmed {
                 slot: endpoint.slot,
                 network: network.number,
                 mac: endpoint.mac.0,
-                sandbox: sandbox_number(desired, endpoint),
+                sandbox: sandboxes.get(&sandbox_key(endpoint)).copied().unwrap_or(endpoint.slot),
             };
             this.bridge_ports.insert(ifindex, port);
         }
@@ -147,10 +148,18 @@ fn side<A: Address>(network: &model::Network) -> NetworkFamily<A> {
     }
 }
 
-/// The number of a container: the lowest slot of its endpoints.
-fn sandbox_number(desired: &Desired, endpoint: &model::Endpoint) -> u32 {
-    let own = desired.endpoints.values().filter(|other| other.sandbox.is_same(&endpoint.sandbox));
-    own.map(|other| other.slot).min().unwrap_or(endpoint.slot)
+/// The number of each container, by its namespace: the lowest slot of its endpoints.
+fn sandbox_numbers(desired: &Desired) -> BTreeMap<(u64, u64), u32> {
+    let mut numbers = BTreeMap::new();
+    for endpoint in desired.endpoints.values() {
+        let number = numbers.entry(sandbox_key(endpoint)).or_insert(endpoint.slot);
+        *number = endpoint.slot.min(*number);
+    }
+    numbers
+}
+
+fn sandbox_key(endpoint: &model::Endpoint) -> (u64, u64) {
+    (endpoint.sandbox.dev, endpoint.sandbox.ino)
 }
 
 fn isolation_sets(desired: &Desired) -> BTreeMap<IsolationKey, u32> {
@@ -179,6 +188,7 @@ fn family<A: Address>(desired: &Desired, host: &HostFacts) -> FamilyContents<A> 
             contents.masquerade_sources.insert((IFINDEX_BITS + bits, key), address);
         }
     }
+    let sandboxes = sandbox_numbers(desired);
     for endpoint in desired.endpoints.values() {
         let Some(network) = desired.networks.get(&endpoint.network) else { continue };
         let addr = endpoint.addresses().find_map(|net| A::from_ip(net.addr()));
@@ -190,7 +200,7 @@ fn family<A: Address>(desired: &Desired, host: &HostFacts) -> FamilyContents<A> 
                 slot: endpoint.slot,
                 network: network.number,
                 mac: endpoint.mac.0,
-                sandbox: sandbox_number(desired, endpoint),
+                sandbox: sandboxes.get(&sandbox_key(endpoint)).copied().unwrap_or(endpoint.slot),
             };
             contents.endpoints.insert(addr, value);
         }

@@ -71,28 +71,10 @@ impl Sandbox {
         .await
     }
 
-    /// Returns the first of `prefix0`, `prefix1`, ... that no link of the sandbox has.
-    pub async fn free_ifname(&self, prefix: &str) -> Result<String, SandboxLinkError> {
-        let taken = self.link_names().await?;
-        let free = (0..=taken.len()).map(|number| format!("{prefix}{number}"));
-        let free = free.into_iter().find(|name| !taken.contains(name));
-        Ok(free.unwrap_or_else(|| unreachable!("n names cannot take n + 1 numbers")))
-    }
-
     /// Lists the names of the sandbox's links, its loopback device among them.
     pub async fn link_names(&self) -> Result<Vec<String>, SandboxLinkError> {
         let links = self.with_netlink(async |netlink| netlink.links().await).await?;
         Ok(links.into_iter().map(|link| link.name).collect())
-    }
-
-    /// Deletes a link, with the host's end if it is a veth; one that is gone is no error.
-    pub async fn remove_link(&self, ifname: &str) -> Result<(), SandboxLinkError> {
-        self.with_netlink(async |netlink| match netlink.link_named(ifname).await {
-            Ok(link) => netlink.delete_link(link.ifindex).await,
-            Err(NetlinkError::NoDevice { .. }) => Ok(()),
-            Err(error) => Err(error),
-        })
-        .await
     }
 
     /// Makes requests to the rtnetlink of the namespace.
