@@ -26,6 +26,13 @@ impl Delta {
         Self { sum: u32::from(!old.to_wire()) + u32::from(new.to_wire()) }
     }
 
+    /// The change of replacing one pair of bytes, at an even offset, by another.
+    #[inline(always)]
+    pub fn of_bytes(old: [u8; 2], new: [u8; 2]) -> Self {
+        let word = |bytes| u16::from_be_bytes(bytes).to_be();
+        Self { sum: u32::from(!word(old)) + u32::from(word(new)) }
+    }
+
     /// Both changes.
     #[inline(always)]
     #[must_use]

@@ -20,6 +20,7 @@ pub use state::FlowState;
 use crate::{
     address::{Address, Port, V4, V6},
     header::tcp_flags,
+    network::Endpoint,
     pod::map_type,
 };
 
@@ -60,14 +61,11 @@ pub struct CtKey<A> {
 
 /// What is known of one direction of a flow.
 ///
-/// Layout: 72 bytes for IPv4, 96 for IPv6. Addresses and ports in network order, the rest native.
+/// Layout: 80 bytes for IPv4, 104 for IPv6. Addresses and ports in network order, the rest native. The
+/// counters come last: with IPv4, all that every packet needs is in one cache line.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CtEntry<A> {
-    /// Packets of this direction, counted when flow accounting is on.
-    pub packets: u64,
-    /// Bytes of this direction, from the IP header on.
-    pub bytes: u64,
     /// The source address after translation.
     pub new_src: A,
     /// The destination address after translation.
@@ -76,10 +74,8 @@ pub struct CtEntry<A> {
     pub new_sport: Port,
     /// The destination port after translation.
     pub new_dport: Port,
-    /// The device that packets of this direction are redirected to; 0 on the stack path.
-    pub redirect_ifindex: u32,
-    /// The Ethernet destination and source of redirected packets, as they stand in the header.
-    pub macs: [u32; 3],
+    /// Where packets of this direction are redirected to, if to a container.
+    pub redirect: Redirect,
     /// When a packet of this direction was seen last. Units: seconds of the monotonic clock.
     pub last_seen_secs: u32,
     /// When the flow began. Units: seconds of the monotonic clock.
@@ -98,15 +94,34 @@ pub struct CtEntry<A> {
     pub seen: u8,
     /// The [`Scope`] of the other half's key.
     pub peer_scope: u8,
+    /// The largest IP packet that may be redirected. Units: bytes.
+    pub mtu: u16,
     /// Always zero.
-    pub reserved: u16,
+    pub reserved: u32,
+    /// Packets of this direction, counted when flow accounting is on.
+    pub packets: u64,
+    /// Bytes of this direction, from the IP header on.
+    pub bytes: u64,
+}
+
+/// Where packets are redirected to. Layout: 20 bytes; all zero where they are not.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// The host's end of the container's veth pair; 0 where the packet goes elsewhere.
+    pub ifindex: u32,
+    /// The Ethernet destination and source, as they stand in the header.
+    pub macs: [u32; 3],
+    /// The slot of the endpoint that receives them.
+    pub slot: u32,
 }
 
 map_type! {
+    Redirect = 20;
     CtKey<V4> = 16;
     CtKey<V6> = 40;
-    CtEntry<V4> = 72;
-    CtEntry<V6> = 96;
+    CtEntry<V4> = 80;
+    CtEntry<V6> = 104;
 }
 
 /// Bits of [`CtEntry::flags`]; both halves of a flow carry the same ones except `REPLY`.
@@ -169,6 +184,8 @@ impl<A: Address> CtEntry<A> {
             dport: self.new_dport,
             slot: self.slot,
             flags: self.flags,
+            mtu: self.mtu,
+            redirect: self.redirect,
         }
     }
 
@@ -194,6 +211,36 @@ pub struct Translation<A> {
     pub slot: u32,
     /// Bits of [`CtFlags`].
     pub flags: u16,
+    /// The largest IP packet that may be redirected. Units: bytes.
+    pub mtu: u16,
+    /// Where the packet is redirected to, if to a container.
+    pub redirect: Redirect,
+}
+
+impl Redirect {
+    /// Nowhere.
+    #[inline(always)]
+    pub fn none() -> Self {
+        // Constants side by side would be cleared by calling memset.
+        let zero = core::hint::black_box(0);
+        Self { ifindex: zero, macs: [zero; 3], slot: zero }
+    }
+
+    /// To a container, from the bridge that is its gateway.
+    #[inline(always)]
+    pub fn to_container(endpoint: &Endpoint, bridge_mac: [u8; 6]) -> Self {
+        let [a, b, c, d, e, f] = endpoint.mac;
+        let [g, h, i, j, k, l] = bridge_mac;
+        let word = |bytes| u32::from_be_bytes(bytes).to_be();
+        let macs = [word([a, b, c, d]), word([e, f, g, h]), word([i, j, k, l])];
+        Self { ifindex: endpoint.ifindex, macs, slot: endpoint.slot }
+    }
+
+    /// Whether there is a container to redirect to.
+    #[inline(always)]
+    pub fn is_some(&self) -> bool {
+        self.ifindex != 0
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
+/// How many slots there are: the endpoints and published ports that are counted, and slot 0, which is
+/// nobody's. Each takes 40 bytes a CPU.
+pub const SLOTS: u32 = 16_384;
+
 /// Packets and bytes of one [`crate::reason::Reason`]. Layout: 16 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

@@ -7,11 +7,19 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     address::{Port, V4, V6},
+    packet::{Headers, Packet},
+    parse::Ip,
     pod::map_type,
+    reason::Reason,
 };
 
 /// Length of an Ethernet header without tag.
 pub const ETHERNET_LEN: u32 = 14;
+
+/// Where an Ethernet header has the receiver.
+pub const ETHERNET_DESTINATION: u32 = 0;
+/// Where it has the sender.
+pub const ETHERNET_SOURCE: u32 = 6;
 
 /// Ethertypes (IEEE 802 numbers).
 pub mod ethertype {
@@ -176,24 +184,21 @@ map_type! {
 pub trait IpHeader: Sized {
     /// The ethertype of the family.
     const ETHERTYPE: u16;
+    /// Where the header has the source address.
+    const SOURCE_OFFSET: u32;
 
     /// Reads and checks the header at `offset`.
     ///
     /// # Errors
     /// `Malformed` for a header that the kernel's own stack would refuse as well.
-    fn parse<P: crate::packet::Packet>(
-        packet: &P,
-        offset: u32,
-    ) -> Result<crate::parse::Ip<Self>, crate::reason::Reason>;
+    fn parse<P: Headers>(packet: &P, offset: u32) -> Result<Ip<Self>, Reason>;
 
-    /// Writes both addresses, and the header's checksum where there is one. Cannot fail: the caller
-    /// has made the header writable.
-    fn store_addresses<P: crate::packet::Packet>(
-        packet: &mut P,
-        ip: &crate::parse::Ip<Self>,
-        src: Self,
-        dst: Self,
-    );
+    /// Whether an option says which way the packet is to go.
+    fn has_source_route<P: Headers>(packet: &P, ip: &Ip<Self>) -> bool;
+
+    /// Writes both addresses and the hops left, and the header's checksum where there is one. Cannot
+    /// fail: the caller has made the header writable.
+    fn rewrite<P: Packet>(packet: &mut P, ip: &Ip<Self>, src: Self, dst: Self, ttl: u8);
 }
 
 #[cfg(test)]

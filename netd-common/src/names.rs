@@ -1,5 +1,7 @@
 //! The names of programs, as the object and `bpftool` show them. Maps are named after what they hold.
 
+/// The XDP program on a device that leads out, before [`FROM_UPLINK`].
+pub const FROM_WIRE: &str = "from_wire";
 /// The classifier on a device that leads out, for what comes in.
 pub const FROM_UPLINK: &str = "from_uplink";
 /// The classifier on a device that leads out, for what goes out.
@@ -12,6 +14,10 @@ pub const TO_UPLINK_L3: &str = "to_uplink_l3";
 pub const FROM_ENDPOINT: &str = "from_endpoint";
 /// The classifier on a bridge port, for what its container receives.
 pub const TO_ENDPOINT: &str = "to_endpoint";
+/// The classifier on a bridge, for what its ports send to the host.
+pub const FROM_BRIDGE: &str = "from_bridge";
+/// The classifier on a bridge, for what the host sends to its ports.
+pub const TO_BRIDGE: &str = "to_bridge";
 /// The connection table's expiry, run by the daemon.
 pub const EXPIRE_FLOWS: &str = "expire_flows";
 /// The socket hook of IPv4 connects.
@@ -19,7 +25,7 @@ pub const CONNECT_V4: &str = "connect_v4";
 /// The socket hook of IPv6 connects.
 pub const CONNECT_V6: &str = "connect_v6";
 
-/// Where a classifier hangs, as the packet log numbers it.
+/// Where a program that judges packets hangs, as the packet log numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Hook {
@@ -31,12 +37,25 @@ pub enum Hook {
     FromEndpoint,
     /// What a container receives.
     ToEndpoint,
+    /// What a bridge hands up to the host.
+    FromBridge,
+    /// What the host sends by a bridge.
+    ToBridge,
+    /// What comes in on an uplink, before it is a packet of the kernel's.
+    FromWire,
 }
 
 impl Hook {
     /// Every hook, in the order of their numbers.
-    pub const ALL: [Self; 4] =
-        [Self::FromUplink, Self::ToUplink, Self::FromEndpoint, Self::ToEndpoint];
+    pub const ALL: [Self; 7] = [
+        Self::FromUplink,
+        Self::ToUplink,
+        Self::FromEndpoint,
+        Self::ToEndpoint,
+        Self::FromBridge,
+        Self::ToBridge,
+        Self::FromWire,
+    ];
 
     /// The name of the program.
     pub const fn name(self) -> &'static str {
@@ -45,6 +64,9 @@ impl Hook {
             Self::ToUplink => TO_UPLINK,
             Self::FromEndpoint => FROM_ENDPOINT,
             Self::ToEndpoint => TO_ENDPOINT,
+            Self::FromBridge => FROM_BRIDGE,
+            Self::ToBridge => TO_BRIDGE,
+            Self::FromWire => FROM_WIRE,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     pod::map_type,
 };
 
-/// What the programs know of a network, by its number. Layout: 80 bytes.
+/// What the programs know of a network, by its number. Layout: 104 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -19,11 +19,13 @@ pub struct Network {
     pub bridge_ifindex: u32,
     /// Bits of [`NetworkFlags`].
     pub flags: u32,
-    /// Always zero.
-    pub reserved: u32,
+    /// The bridge's own MAC address, which containers know their gateway by.
+    pub bridge_mac: [u8; 6],
+    /// The largest IP packet that its containers take. Units: bytes.
+    pub mtu: u16,
 }
 
-/// One family of a network. Layout: 16 bytes for IPv4, 52 for IPv6.
+/// One family of a network. Layout: 20 bytes for IPv4, 68 for IPv6.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetworkFamily<A> {
@@ -33,8 +35,24 @@ pub struct NetworkFamily<A> {
     pub mask: A,
     /// The fixed source address of what leaves, or unspecified to masquerade.
     pub snat_source: A,
-    /// Non-zero where the network has a subnet of this family.
-    pub present: u32,
+    /// The bridge's own address, or unspecified where it has none.
+    pub bridge_addr: A,
+    /// Bits of [`FamilyFlags`].
+    pub flags: u32,
+}
+
+/// Bits of [`NetworkFamily::flags`].
+pub struct FamilyFlags;
+
+impl FamilyFlags {
+    /// The network has a subnet of this family.
+    pub const PRESENT: u32 = 1;
+    /// What leaves the network gets another source address.
+    pub const MASQUERADE: u32 = 1 << 1;
+    /// Gateway mode `routed`: containers are reached by their own addresses, at their published ports.
+    pub const ROUTED: u32 = 1 << 2;
+    /// Gateway mode `nat-unprotected`: as `ROUTED`, at every port.
+    pub const UNPROTECTED: u32 = 1 << 3;
 }
 
 /// Bits of [`Network::flags`].
@@ -47,8 +65,33 @@ impl NetworkFlags {
     pub const INTERNAL: u32 = 1 << 1;
     /// Containers of the network may talk to each other.
     pub const ICC: u32 = 1 << 2;
-    /// What leaves gets the uplink's address.
-    pub const MASQUERADE: u32 = 1 << 3;
+    /// New flows between its containers and an uplink are redirected past the host's stack.
+    pub const FAST: u32 = 1 << 3;
+    /// A container sends from the addresses and the MAC address that it was given, and from no other.
+    pub const STRICT_SOURCE: u32 = 1 << 4;
+    /// Without `ICC`, containers do not reach each other's published ports either.
+    pub const ICC_STRICT: u32 = 1 << 5;
+}
+
+/// Bits of what is known of an uplink.
+pub struct UplinkFlags;
+
+impl UplinkFlags {
+    /// It carries netd's programs.
+    pub const PRESENT: u32 = 1;
+    /// Its packets have an Ethernet header, so they can be redirected.
+    pub const ETHERNET: u32 = 1 << 1;
+}
+
+/// A device from which a network's containers may be reached by their own addresses, at their published
+/// ports. Layout: 8 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct TrustedKey {
+    /// The device.
+    pub ifindex: u32,
+    /// The network's number.
+    pub network: u32,
 }
 
 /// A bridge port, by the interface index of the host's end of a veth pair. Layout: 16 bytes.
@@ -103,16 +146,16 @@ pub struct MasqueradeKey<A> {
 }
 
 map_type! {
-    NetworkFamily<V4> = 16;
-    NetworkFamily<V6> = 52;
-    Network = 80;
+    NetworkFamily<V4> = 20;
+    NetworkFamily<V6> = 68;
+    Network = 104;
     MasqueradeKey<V4> = 8;
     MasqueradeKey<V6> = 20;
 }
 
 #[cfg(feature = "user")]
 mod user {
-    use super::{BridgePort, Endpoint, IsolationKey};
+    use super::{BridgePort, Endpoint, IsolationKey, TrustedKey};
 
     // SAFETY: each is `bytemuck::Pod`, which asks for more than `aya::Pod` does.
     unsafe impl aya::Pod for BridgePort {}
@@ -120,13 +163,21 @@ mod user {
     unsafe impl aya::Pod for Endpoint {}
     // SAFETY: as above.
     unsafe impl aya::Pod for IsolationKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for TrustedKey {}
 }
 
 impl<A: Address> NetworkFamily<A> {
     /// Whether the address lies in the network's subnet.
     #[inline(always)]
     pub fn contains(&self, addr: A) -> bool {
-        self.present != 0 && addr.same_prefix(self.subnet, self.mask)
+        self.has(FamilyFlags::PRESENT) && addr.same_prefix(self.subnet, self.mask)
+    }
+
+    /// Whether all bits of `flags` are set.
+    #[inline(always)]
+    pub fn has(&self, flags: u32) -> bool {
+        self.flags & flags == flags
     }
 }
 

@@ -5,6 +5,8 @@
 pub enum Verdict {
     /// It goes on through the kernel, translated or untouched as the reason says.
     Pass,
+    /// It is handed over past the host's stack: to a container, or to an uplink's next hop.
+    Redirect,
     /// It ends here.
     Drop,
 }
@@ -42,6 +44,21 @@ macro_rules! reasons {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)+
+                }
+            }
+
+            /// The same with redirection, for a packet that need not take the host's stack.
+            #[inline(always)]
+            #[must_use]
+            pub const fn redirected(self) -> Self {
+                match self {
+                    Self::Published => Self::PublishedRedirected,
+                    Self::PublishedReply => Self::PublishedReplyRedirected,
+                    Self::Masqueraded => Self::MasqueradedRedirected,
+                    Self::MasqueradeReply => Self::MasqueradeReplyRedirected,
+                    Self::SameNetwork => Self::SameNetworkRedirected,
+                    Self::NetworksAllowed => Self::NetworksAllowedRedirected,
+                    _ => Self::UntranslatedRedirected,
                 }
             }
 
@@ -96,8 +113,30 @@ reasons! {
     MasqueradeReply = "masquerade_reply", Pass;
     /// Of a flow that is tracked but not translated.
     Untranslated = "untranslated", Pass;
+    /// As published, past the host's stack.
+    PublishedRedirected = "published_redirected", Redirect;
+    /// As published_reply, past the host's stack.
+    PublishedReplyRedirected = "published_reply_redirected", Redirect;
+    /// As masqueraded, past the host's stack.
+    MasqueradedRedirected = "masqueraded_redirected", Redirect;
+    /// As masquerade_reply, past the host's stack.
+    MasqueradeReplyRedirected = "masquerade_reply_redirected", Redirect;
+    /// As untranslated, past the host's stack.
+    UntranslatedRedirected = "untranslated_redirected", Redirect;
+    /// As same_network, past the bridge.
+    SameNetworkRedirected = "same_network_redirected", Redirect;
+    /// As networks_allowed, past the host's stack.
+    NetworksAllowedRedirected = "networks_allowed_redirected", Redirect;
+    /// Between containers, but too large or out of hops: the host's stack answers with the ICMP error.
+    NotDeliverable = "not_deliverable", Pass;
+    /// From outside straight to a container of a network that is routed, unprotected or trusts the device.
+    DirectlyRouted = "directly_routed", Pass;
+    /// On a bridge, of an endpoint whose port has judged it already.
+    JudgedByPort = "judged_by_port", Pass;
     /// A broken header: too short, a wrong length, an impossible field.
     Malformed = "malformed", Drop;
+    /// A source route (IPv4 options LSRR and SSRR): the host's errors would follow it to any network.
+    SourceRoute = "source_route", Drop;
     /// 127.0.0.0/8 or ::1 on a device other than lo.
     LoopbackAddress = "loopback_address", Drop;
     /// From outside straight to a container's address.
@@ -106,6 +145,8 @@ reasons! {
     SpoofedSource = "spoofed_source", Drop;
     /// From a container with a source outside its network's subnet.
     SourceNotInSubnet = "source_not_in_subnet", Drop;
+    /// From a container with another address or MAC address than its own, where strict_src forbids it.
+    ForgedSource = "forged_source", Drop;
     /// From one network to another.
     NetworksApart = "networks_apart", Drop;
     /// From a container towards a device that does not carry netd's programs.

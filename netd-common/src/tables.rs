@@ -1,13 +1,14 @@
 //! What the engine asks of the tables. The kernel's maps and the tests' hash tables answer.
 
-use core::ops::ControlFlow;
+use core::{mem::MaybeUninit, ops::ControlFlow};
 
 use crate::{
     address::{Address, Port},
     config::Timeout,
-    conntrack::{CtEntry, CtKey, NewFlow},
+    conntrack::{CtEntry, CtKey, NewFlow, Translation},
     network::{BridgePort, Endpoint, Network},
-    parse::Ip,
+    packet::NextHop,
+    parse::{Ip, Parsed},
     published::{PublishedPort, PublishedPortKey},
     reason::Reason,
 };
@@ -29,6 +30,10 @@ pub trait Tables {
     fn network(&self, number: u16) -> Option<&Network>;
     /// The bridge port behind a device.
     fn bridge_port(&self, ifindex: u32) -> Option<BridgePort>;
+    /// The number of the network whose bridge a device is.
+    fn network_of_bridge(&self, ifindex: u32) -> Option<u16>;
+    /// Whether a network's containers may be reached by their own addresses from a device.
+    fn is_trusted(&self, ifindex: u32, network: u16) -> bool;
     /// Whether packets of one network may enter another.
     fn may_enter(&self, from: u16, to: u16) -> bool;
     /// The current generation of a slot.
@@ -56,6 +61,8 @@ pub trait FamilyTables<A: Address>: Tables {
     /// Removes an entry, if it is there.
     fn remove_flow(&self, key: &CtKey<A>);
 
+    /// Lends the memory that a packet is worked on in; `None` if there is none.
+    fn with_work<R>(&self, run: impl FnOnce(&mut Work<A>) -> R) -> Option<R>;
     /// Lends the memory that a new flow is described in; `fill` sets every field.
     fn describe_flow(&self, fill: impl FnOnce(&mut NewFlow<A>));
     /// Inserts both halves of the flow that was described: [`crate::engine::insert_pair`] with memory to
@@ -80,9 +87,8 @@ pub trait FamilyTables<A: Address>: Tables {
     fn masquerade_source(&self, ifindex: u32, dst: A) -> Option<A>;
     /// The socket of the host that would receive packets of this tuple, seen from outside.
     fn host_socket(&self, proto: u8, tuple: &SocketTuple<A>) -> Option<HostSocket>;
-    /// Whether the host's routes lead a packet that came in on `ifindex` out of an uplink that carries
-    /// netd's programs.
-    fn leads_to_uplink(&self, ifindex: u32, ip: &Ip<A>) -> RouteVerdict;
+    /// Where the host's routes lead a packet of this length that came in on `ifindex`.
+    fn route(&self, ifindex: u32, ip: &Ip<A>, len: u32) -> Route<'_>;
 }
 
 impl<A: Address> SocketTuple<A> {
@@ -90,6 +96,29 @@ impl<A: Address> SocketTuple<A> {
     #[inline(always)]
     pub fn of(key: &CtKey<A>) -> Self {
         Self { src: key.src, dst: key.dst, sport: key.sport, dport: key.dport }
+    }
+}
+
+/// Memory of one CPU for the packet that it works on.
+pub struct Work<A> {
+    /// What is read of the packet.
+    pub parsed: MaybeUninit<Parsed<A>>,
+    /// What it becomes.
+    pub to: MaybeUninit<Translation<A>>,
+    /// Whether the steps have run before, and begun the packet's flow.
+    pub is_again: bool,
+}
+
+impl<A> Work<A> {
+    /// Memory that nothing is in.
+    pub const fn new() -> Self {
+        Self { parsed: MaybeUninit::uninit(), to: MaybeUninit::uninit(), is_again: false }
+    }
+}
+
+impl<A> Default for Work<A> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -127,9 +156,18 @@ pub enum HostSocket {
 
 /// Where the host's routes lead a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RouteVerdict {
+pub enum Route<'a> {
     /// Out of a device that carries netd's programs.
-    Uplink,
+    Uplink {
+        /// The device.
+        ifindex: u32,
+        /// Bits of [`crate::network::UplinkFlags`].
+        flags: u32,
+        /// Whether the device takes a packet of this length.
+        fits: bool,
+        /// Who takes the packet next. Lent until the next question.
+        next_hop: &'a NextHop,
+    },
     /// Out of a device that does not.
     Elsewhere,
     /// Nowhere: the stack answers with its error.

@@ -9,18 +9,38 @@
 
 mod connect;
 mod expire;
+mod frame;
 mod maps;
 mod packet;
+mod route;
 mod tables;
 mod verdict;
 
 use aya_ebpf::{
-    macros::{cgroup_sock_addr, classifier},
-    programs::{SockAddrContext, TcContext},
+    bindings::xdp_action::XDP_PASS,
+    macros::{cgroup_sock_addr, classifier, xdp},
+    programs::{SockAddrContext, TcContext, XdpContext},
 };
 use netd_common::{engine, header::ETHERNET_LEN, names::Hook};
 
-use crate::{packet::SkbPacket, tables::KernelTables, verdict::conclude};
+use crate::{
+    frame::XdpFrame,
+    packet::SkbPacket,
+    tables::KernelTables,
+    verdict::{conclude, conclude_frame},
+};
+
+/// Receives on an uplink with Ethernet header, in its driver. Frames of several buffers are taken, so that
+/// a device keeps its large MTU.
+#[xdp(frags)]
+pub(crate) fn from_wire(ctx: XdpContext) -> u32 {
+    match XdpFrame::new(&ctx) {
+        Some(frame) => {
+            conclude_frame(&ctx, &frame, engine::from_wire(&frame, &KernelTables::without_packet()))
+        }
+        None => XDP_PASS,
+    }
+}
 
 /// Receives on an uplink with Ethernet header.
 #[classifier]
@@ -78,6 +98,24 @@ pub(crate) fn to_endpoint(ctx: TcContext) -> i32 {
         Hook::ToEndpoint,
         engine::to_endpoint(&mut packet, &KernelTables::new(ctx.skb.skb)),
     )
+}
+
+/// Receives on a bridge what its ports send to the host, or through it.
+#[classifier]
+pub(crate) fn from_bridge(ctx: TcContext) -> i32 {
+    let mut packet = SkbPacket::new(&ctx, ETHERNET_LEN);
+    conclude(
+        &ctx,
+        Hook::FromBridge,
+        engine::from_bridge(&mut packet, &KernelTables::new(ctx.skb.skb)),
+    )
+}
+
+/// Sends on a bridge to its ports.
+#[classifier]
+pub(crate) fn to_bridge(ctx: TcContext) -> i32 {
+    let mut packet = SkbPacket::new(&ctx, ETHERNET_LEN);
+    conclude(&ctx, Hook::ToBridge, engine::to_bridge(&mut packet, &KernelTables::new(ctx.skb.skb)))
 }
 
 /// Looks again at a flow that the daemon names and removes it if it is over.

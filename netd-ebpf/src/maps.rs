@@ -6,20 +6,21 @@
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray},
 };
 use netd_common::{
     address::{Address, V4, V6},
     config::DatapathConfig,
     conntrack::{CtEntry, CtKey, Scratch},
-    counters::{Counter, Traffic},
+    counters::{self, Counter, Traffic},
     engine,
-    network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network},
+    network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, TrustedKey},
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
     reason::Reason,
+    tables::Work,
 };
 
-use crate::tables::KernelTables;
+use crate::{route::RouteScratch, tables::KernelTables};
 
 /// One element. Writer: the daemon.
 #[map]
@@ -33,28 +34,53 @@ pub(crate) static NETWORKS: Array<Network> = Array::with_max_entries(4096, 0);
 #[map]
 pub(crate) static BRIDGE_PORTS: HashMap<u32, BridgePort> = HashMap::with_max_entries(16_384, 0);
 
-/// The devices that lead out and carry our programs, by interface index. Writer: the daemon.
+/// Networks' numbers by the interface index of their bridges. Writer: the daemon.
+#[map]
+pub(crate) static BRIDGES: HashMap<u32, u32> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
+/// From which devices a network's containers are reached by their own addresses. Writer: the daemon.
+#[map]
+pub(crate) static TRUSTED_INTERFACES: HashMap<TrustedKey, u32> =
+    HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
+/// The devices that lead out and carry our programs, by interface index: bits of `UplinkFlags`. Writer:
+/// the daemon.
 #[map]
 pub(crate) static UPLINKS: HashMap<u32, u32> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
+/// The MAC addresses of uplinks, and of the ports of those that are bonds, by interface index. Writer: the
+/// daemon.
+#[map]
+pub(crate) static UPLINK_MACS: HashMap<u32, [u8; 6]> =
+    HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
 
 /// Isolation sets: which network may send to which other. Writer: the daemon.
 #[map]
 pub(crate) static ISOLATION_SETS: HashMap<IsolationKey, u32> =
     HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
+/// The slots in use. Writer: the daemon, for the next one.
+#[map]
+pub(crate) static SLOTS: HashMap<u32, u32> =
+    HashMap::with_max_entries(counters::SLOTS, BPF_F_NO_PREALLOC);
+
 /// Generations by slot; a flow of an older generation is dead. Writer: the daemon.
 #[map]
-pub(crate) static GENERATIONS: Array<u32> = Array::with_max_entries(65_536, 0);
+pub(crate) static GENERATIONS: Array<u32> = Array::with_max_entries(counters::SLOTS, 0);
 
 /// Packets and bytes by `Reason`. Writer: the programs.
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counter> =
     PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
 
-/// Traffic by slot. Writer: the daemon adds and removes elements, the programs count in them.
+/// Traffic by slot: an array, since each packet is counted once or twice. Writer: the programs; the daemon
+/// begins from zero.
 #[map]
-pub(crate) static TRAFFIC: PerCpuHashMap<u32, Traffic> =
-    PerCpuHashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+pub(crate) static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(counters::SLOTS, 0);
+
+/// Where the programs of one CPU ask for a route. Writer: the programs.
+#[map]
+pub(crate) static ROUTE: PerCpuArray<RouteScratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// The maps of one address family, and what is built once for each.
 pub(crate) trait FamilyMaps: Address + 'static {
@@ -74,13 +100,15 @@ pub(crate) trait FamilyMaps: Address + 'static {
     fn masquerade_sources() -> &'static LpmTrie<MasqueradeKey<Self>, Self>;
     /// Where the programs of one CPU build an entry. Writer: the programs.
     fn scratch() -> &'static PerCpuArray<Scratch<Self>>;
+    /// Where the programs of one CPU work on a packet. Writer: the programs.
+    fn work() -> &'static PerCpuArray<Work<Self>>;
     /// Runs the engine's `insert_pair` on the scratch memory; 0, or the number of the reason.
     fn insert_pair(skb: *mut __sk_buff) -> u32;
 }
 
 macro_rules! family_maps {
     ($family:ty: $conntrack:ident, $ports:ident, $ranges:ident, $addresses:ident, $subnets:ident,
-     $endpoints:ident, $masquerade:ident, $scratch:ident, $insert_pair:ident) => {
+     $endpoints:ident, $masquerade:ident, $scratch:ident, $work:ident, $insert_pair:ident) => {
         #[map]
         static $conntrack: HashMap<CtKey<$family>, CtEntry<$family>> =
             HashMap::with_max_entries(524_288, BPF_F_NO_PREALLOC);
@@ -103,6 +131,8 @@ macro_rules! family_maps {
             LpmTrie::with_max_entries(65_536, 0);
         #[map]
         static $scratch: PerCpuArray<Scratch<$family>> = PerCpuArray::with_max_entries(1, 0);
+        #[map]
+        static $work: PerCpuArray<Work<$family>> = PerCpuArray::with_max_entries(1, 0);
 
         /// A global function: the verifier checks it once, by itself, whatever path leads to it.
         #[unsafe(no_mangle)]
@@ -154,6 +184,10 @@ macro_rules! family_maps {
                 &$scratch
             }
             #[inline(always)]
+            fn work() -> &'static PerCpuArray<Work<Self>> {
+                &$work
+            }
+            #[inline(always)]
             fn insert_pair(skb: *mut __sk_buff) -> u32 {
                 $insert_pair(skb)
             }
@@ -162,6 +196,6 @@ macro_rules! family_maps {
 }
 
 family_maps!(V4: CONNTRACK_V4, PUBLISHED_PORTS_V4, PUBLISHED_RANGES_V4, HOST_ADDRESSES_V4, SUBNETS_V4,
-    ENDPOINTS_V4, MASQUERADE_SOURCES_V4, SCRATCH_V4, insert_pair_v4);
+    ENDPOINTS_V4, MASQUERADE_SOURCES_V4, SCRATCH_V4, WORK_V4, insert_pair_v4);
 family_maps!(V6: CONNTRACK_V6, PUBLISHED_PORTS_V6, PUBLISHED_RANGES_V6, HOST_ADDRESSES_V6, SUBNETS_V6,
-    ENDPOINTS_V6, MASQUERADE_SOURCES_V6, SCRATCH_V6, insert_pair_v6);
+    ENDPOINTS_V6, MASQUERADE_SOURCES_V6, SCRATCH_V6, WORK_V6, insert_pair_v6);

@@ -1,26 +1,34 @@
-//! The engine's packet, over a socket buffer. All packet `unsafe` is here.
+//! The engine's packet, over a socket buffer. All `unsafe` that touches one is here.
 
 use core::ptr;
 
 use aya_ebpf::{
-    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM},
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_redir_neigh},
+    helpers::{bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type},
     programs::TcContext,
 };
 use bytemuck::Pod;
 use netd_common::{
     checksum::Delta,
-    packet::{ChecksumKind, Packet},
+    packet::{ChecksumKind, Headers, NextHop, Packet},
 };
 
-/// `PACKET_HOST` of `linux/if_packet.h`.
+/// Packet types of `linux/if_packet.h`.
 const PACKET_HOST: u32 = 0;
+const PACKET_BROADCAST: u32 = 1;
+const PACKET_MULTICAST: u32 = 2;
+const PACKET_OTHERHOST: u32 = 3;
 
 /// The bits of a tag that name the VLAN (IEEE 802.1Q).
 const VLAN_ID_MASK: u32 = 0xfff;
 
 /// No header that the engine reads begins or ends beyond this: the longest Ethernet, IPv4 and TCP
 /// headers together, and one power of two, which lets the verifier bound the offset.
-const HEADERS_LEN: u32 = 128;
+pub(crate) const HEADERS_LEN: u32 = 128;
+
+/// The headers of either family, without options. What is read of most packets, and no more: to pull what
+/// a device has left in pages costs a copy.
+const SHORT_HEADERS_LEN: u32 = 60;
 
 /// A socket buffer at a classifier hook.
 pub(crate) struct SkbPacket<'a> {
@@ -33,12 +41,7 @@ impl<'a> SkbPacket<'a> {
     #[inline(always)]
     pub(crate) fn new(ctx: &'a TcContext, network_offset: u32) -> Self {
         let packet = Self { ctx, network_offset };
-        // Some devices leave headers in pages; reading them needs them in the linear part.
-        let headers = ctx.len().min(HEADERS_LEN);
-        if packet.linear_len() < headers as usize {
-            // A packet that can't be pulled fails to parse and is dropped as malformed.
-            let _ = ctx.pull_data(headers);
-        }
+        packet.make_readable(network_offset + SHORT_HEADERS_LEN);
         packet
     }
 
@@ -54,7 +57,7 @@ impl<'a> SkbPacket<'a> {
     }
 }
 
-impl Packet for SkbPacket<'_> {
+impl Headers for SkbPacket<'_> {
     #[inline(always)]
     fn len_bytes(&self) -> u32 {
         self.ctx.len()
@@ -63,27 +66,6 @@ impl Packet for SkbPacket<'_> {
     #[inline(always)]
     fn ethertype(&self) -> u16 {
         u16::from_be(self.skb().protocol as u16)
-    }
-
-    #[inline(always)]
-    fn has_vlan_tag(&self) -> bool {
-        let skb = self.skb();
-        skb.vlan_present != 0 && skb.vlan_tci & VLAN_ID_MASK != 0
-    }
-
-    #[inline(always)]
-    fn is_to_this_host(&self) -> bool {
-        self.skb().pkt_type == PACKET_HOST
-    }
-
-    #[inline(always)]
-    fn ifindex(&self) -> u32 {
-        self.skb().ifindex
-    }
-
-    #[inline(always)]
-    fn ingress_ifindex(&self) -> u32 {
-        self.skb().ingress_ifindex
     }
 
     #[inline(always)]
@@ -107,14 +89,62 @@ impl Packet for SkbPacket<'_> {
     }
 
     #[inline(always)]
+    fn make_readable(&self, len: u32) {
+        let len = len.min(self.ctx.len());
+        if self.linear_len() < len as usize {
+            // A packet that can't be pulled fails to parse and is dropped as malformed.
+            let _ = self.ctx.pull_data(len);
+        }
+    }
+}
+
+impl Packet for SkbPacket<'_> {
+    #[inline(always)]
+    fn has_vlan_tag(&self) -> bool {
+        let skb = self.skb();
+        skb.vlan_present != 0 && skb.vlan_tci & VLAN_ID_MASK != 0
+    }
+
+    #[inline(always)]
+    fn is_to_this_host(&self) -> bool {
+        self.skb().pkt_type != PACKET_OTHERHOST
+    }
+
+    #[inline(always)]
+    fn is_to_many(&self) -> bool {
+        matches!(self.skb().pkt_type, PACKET_BROADCAST | PACKET_MULTICAST)
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        self.skb().ifindex
+    }
+
+    #[inline(always)]
+    fn ingress_ifindex(&self) -> u32 {
+        self.skb().ingress_ifindex
+    }
+
+    #[inline(always)]
+    fn segment_len(&self) -> u32 {
+        self.skb().gso_size
+    }
+
+    #[inline(always)]
     fn make_writable(&mut self, len: u32) -> bool {
-        self.ctx.pull_data(len).is_ok()
+        // A program that writes to packets gets its own copy of a shared head before it starts (the
+        // kernel's `bpf_unclone_prologue`), so what is in the linear part is writable.
+        self.linear_len() >= len as usize || self.ctx.pull_data(len).is_ok()
     }
 
     #[inline(always)]
     fn store<T: Pod>(&mut self, offset: u32, value: &T) {
-        // Cannot fail: the range has been read and made writable.
-        let _ = self.ctx.store(offset as usize, value, 0);
+        let start = self.ctx.data() + (offset & (HEADERS_LEN - 1)) as usize;
+        // Always so, as the range has been made writable; the verifier wants to see it.
+        if start + size_of::<T>() <= self.ctx.data_end() {
+            // SAFETY: as for `load`.
+            unsafe { ptr::write(start as *mut T, *value) };
+        }
     }
 
     #[inline(always)]
@@ -140,5 +170,30 @@ impl Packet for SkbPacket<'_> {
             u64::from(delta.to_wsum()),
             u64::from(flags),
         );
+    }
+
+    #[inline(always)]
+    fn redirect_peer(&mut self, ifindex: u32) {
+        let skb = self.ctx.skb.skb;
+        // SAFETY: the kernel hands the program a valid context for as long as it runs, and lets it write
+        // these fields; the helpers note what becomes of the packet, and what the last one returns is the
+        // verdict of `Redirect`.
+        unsafe {
+            // Before Linux 6.15 the helper hands over what the host has noted about the packet, and a
+            // container refuses one that was not for the port's own address.
+            (*skb).mark = 0;
+            (*skb).priority = 0;
+            if (*skb).pkt_type != PACKET_HOST {
+                bpf_skb_change_type(skb, PACKET_HOST);
+            }
+            let _ = bpf_redirect_peer(ifindex, 0);
+        }
+    }
+
+    #[inline(always)]
+    fn redirect_out(&mut self, ifindex: u32, next_hop: &NextHop) {
+        let params = ptr::from_ref(next_hop).cast_mut().cast::<bpf_redir_neigh>();
+        // SAFETY: as above; the next hop has the layout and length that the helper asks for.
+        let _ = unsafe { bpf_redirect_neigh(ifindex, params, size_of::<NextHop>() as i32, 0) };
     }
 }

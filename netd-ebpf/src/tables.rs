@@ -8,37 +8,36 @@ use core::{
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_F_CURRENT_NETNS, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH,
-        BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNSUPP_LWT, BPF_NOEXIST, BPF_TCP_LISTEN,
-        bpf_sock, bpf_sock_tuple,
+        __sk_buff, BPF_F_CURRENT_NETNS, BPF_NOEXIST, BPF_TCP_LISTEN, bpf_sock, bpf_sock_tuple,
     },
     helpers::{
-        bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_loop, bpf_sk_lookup_udp, bpf_sk_release,
-        bpf_skc_lookup_tcp,
+        bpf_ktime_get_coarse_ns, bpf_loop, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
     },
     maps::lpm_trie::Key,
 };
 use netd_common::{
-    address::{Address, Family},
     config::{DatapathConfig, Timeout},
     conntrack::{CtEntry, CtKey, NewFlow},
     counters::Traffic,
     header::proto,
-    network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, NetworkFlags},
+    network::{
+        BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, NetworkFlags, TrustedKey,
+    },
     parse::Ip,
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
     reason::Reason,
-    tables::{FamilyTables, Flow, HostSocket, InsertError, RouteVerdict, SocketTuple, Tables},
+    tables::{FamilyTables, Flow, HostSocket, InsertError, Route, SocketTuple, Tables, Work},
 };
 
-use crate::maps::{
-    BRIDGE_PORTS, CONFIG, FamilyMaps, GENERATIONS, ISOLATION_SETS, NETWORKS, TRAFFIC, UPLINKS,
+use crate::{
+    maps::{
+        BRIDGE_PORTS, BRIDGES, CONFIG, FamilyMaps, GENERATIONS, ISOLATION_SETS, NETWORKS, TRAFFIC,
+        TRUSTED_INTERFACES,
+    },
+    route,
 };
 
 const NANOS_PER_SEC: u64 = 1_000_000_000;
-/// Address families of `linux/socket.h`.
-const AF_INET: u32 = 2;
-const AF_INET6: u32 = 10;
 /// The bits of an interface index, which are matched in full.
 const IFINDEX_BITS: u32 = 32;
 /// The bits of a port.
@@ -58,7 +57,7 @@ impl KernelTables {
         Self { skb }
     }
 
-    /// The maps as a socket hook sees them: it begins no flow, so it needs no packet.
+    /// The maps as those hooks see them that begin no flow, so that they need no packet.
     #[inline(always)]
     pub(crate) const fn without_packet() -> Self {
         Self { skb: ptr::null_mut() }
@@ -124,6 +123,17 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
+    fn network_of_bridge(&self, ifindex: u32) -> Option<u16> {
+        // SAFETY: an element is one word.
+        unsafe { BRIDGES.get(ifindex) }.map(|&number| number as u16)
+    }
+
+    #[inline(always)]
+    fn is_trusted(&self, ifindex: u32, network: u16) -> bool {
+        TRUSTED_INTERFACES.get_ptr(TrustedKey { ifindex, network: u32::from(network) }).is_some()
+    }
+
+    #[inline(always)]
     fn may_enter(&self, from: u16, to: u16) -> bool {
         ISOLATION_SETS.get_ptr(IsolationKey { from, to }).is_some()
     }
@@ -175,6 +185,12 @@ impl<A: FamilyMaps> FamilyTables<A> for KernelTables {
     fn remove_flow(&self, key: &CtKey<A>) {
         // It may have gone already, which is what was asked for.
         let _ = A::conntrack().remove(key);
+    }
+
+    #[inline(always)]
+    fn with_work<R>(&self, run: impl FnOnce(&mut Work<A>) -> R) -> Option<R> {
+        // SAFETY: as below.
+        A::work().get_ptr_mut(0).map(|work| run(unsafe { &mut *work }))
     }
 
     #[inline(always)]
@@ -244,25 +260,8 @@ impl<A: FamilyMaps> FamilyTables<A> for KernelTables {
     }
 
     #[inline(always)]
-    fn leads_to_uplink(&self, ifindex: u32, ip: &Ip<A>) -> RouteVerdict {
-        let mut query = RouteQuery::new(ifindex, ip);
-        let len = size_of::<RouteQuery>() as i32;
-        // SAFETY: the query has the layout and length that the helper asks for.
-        let result =
-            unsafe { bpf_fib_lookup(self.skb.cast(), ptr::from_mut(&mut query).cast(), len, 0) };
-        match result as u32 {
-            // Too large for the device is found out once the device is known.
-            BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED
-                if UPLINKS.get_ptr(query.ifindex).is_some() =>
-            {
-                RouteVerdict::Uplink
-            }
-            BPF_FIB_LKUP_RET_SUCCESS
-            | BPF_FIB_LKUP_RET_NO_NEIGH
-            | BPF_FIB_LKUP_RET_FRAG_NEEDED
-            | BPF_FIB_LKUP_RET_UNSUPP_LWT => RouteVerdict::Elsewhere,
-            _ => RouteVerdict::Nowhere,
-        }
+    fn route(&self, ifindex: u32, ip: &Ip<A>, len: u32) -> Route<'_> {
+        route::route(self.skb, ifindex, ip, len)
     }
 }
 
@@ -326,44 +325,6 @@ fn udp_socket(socket: *mut bpf_sock) -> Option<HostSocket> {
         peer_port
     };
     Some(if peer_port == 0 { HostSocket::Listening } else { HostSocket::Connected })
-}
-
-/// The kernel's `struct bpf_fib_lookup`, in words. Layout: 64 bytes.
-#[repr(C)]
-struct RouteQuery {
-    /// Address family, IP protocol, and a source port of zero.
-    family_and_proto: u32,
-    /// A destination port and a length of zero: the MTU is not asked about.
-    port_and_len: u32,
-    /// In: the device that the packet came in on. Out: the one that it would leave by.
-    ifindex: u32,
-    tos: u32,
-    src: [u32; 4],
-    dst: [u32; 4],
-    vlan: u32,
-    macs: [u32; 3],
-}
-
-impl RouteQuery {
-    #[inline(always)]
-    fn new<A: Address>(ifindex: u32, ip: &Ip<A>) -> Self {
-        let family = match A::FAMILY {
-            Family::V4 => AF_INET,
-            Family::V6 => AF_INET6,
-        };
-        // Constants side by side would be cleared by calling memset.
-        let zero = core::hint::black_box(0);
-        Self {
-            family_and_proto: family | u32::from(ip.proto) << 8,
-            port_and_len: zero,
-            ifindex,
-            tos: zero,
-            src: ip.src.to_wire_words(),
-            dst: ip.dst.to_wire_words(),
-            vlan: zero,
-            macs: [zero; 3],
-        }
-    }
 }
 
 /// Adds to a word that other CPUs add to as well. `AtomicU64` has no such method for the BPF target.

@@ -21,11 +21,14 @@ use thiserror::Error;
 
 pub use conntrack::{ConntrackFilter, ConntrackInfo, FlowTuple};
 pub use info::{
-    EndpointInfo, EndpointStats, NetworkInfo, PortInfo, PortTraffic, StatRow, StatsAnswer,
-    SubnetInfo,
+    DatapathInfo, EndpointInfo, EndpointStats, NetworkInfo, PortInfo, PortTraffic, StatRow,
+    StatsAnswer, SubnetInfo,
 };
 
-use crate::{model::MacAddr, port_spec::PortSpec};
+use crate::{
+    model::{DatapathMode, GatewayMode, MacAddr},
+    port_spec::PortSpec,
+};
 
 /// The version of everything in this module. A daemon refuses other versions than its own.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -101,6 +104,8 @@ pub struct NetworkCreate {
     pub icc: Option<bool>,
     pub masquerade: Option<bool>,
     pub snat_addresses: Vec<IpAddr>,
+    pub gateway_mode: Option<GatewayMode>,
+    pub datapath: Option<DatapathMode>,
     pub mtu: Option<u32>,
     pub bridge: Option<String>,
     pub options: BTreeMap<String, String>,

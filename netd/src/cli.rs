@@ -25,7 +25,8 @@ pub use stop::{StopArgs, Stopped};
 use crate::{
     api::{Item, Request, UnexpectedItem},
     client::{Client, ClientError},
-    config::{DEFAULT_SOCKET, DatapathMode, RunOptions},
+    config::{DEFAULT_SOCKET, RunOptions, XdpMode},
+    model::DatapathMode,
 };
 use output::Output;
 
@@ -107,9 +108,12 @@ pub struct RunArgs {
     /// Where programs and maps are pinned [default: /sys/fs/bpf/netd]
     #[arg(long, value_name = "DIR")]
     bpffs: Option<PathBuf>,
-    /// How packets get from an uplink to a container [default: stack]
+    /// How packets get from an uplink to a container, where the network does not say it [default: auto]
     #[arg(long, value_name = "MODE")]
     datapath: Option<DatapathMode>,
+    /// Which uplinks drop hostile frames in their drivers [default: auto]
+    #[arg(long, value_name = "MODE")]
+    xdp: Option<XdpMode>,
     /// A device that leads out; all that can be one by default
     #[arg(long = "uplink", value_name = "IFNAME")]
     uplinks: Vec<String>,
@@ -124,6 +128,7 @@ impl RunArgs {
             state_dir: self.state_dir,
             bpffs: self.bpffs,
             datapath: self.datapath,
+            xdp: self.xdp,
             uplinks: self.uplinks,
         }
     }

@@ -14,7 +14,10 @@ use netd_common::config::Timeout;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::ipam::{Pool, PoolError};
+use crate::{
+    ipam::{Pool, PoolError},
+    model::DatapathMode,
+};
 
 /// Where the configuration is looked for when nobody names a file.
 pub const DEFAULT_PATH: &str = "/etc/netd/netd.toml";
@@ -54,20 +57,28 @@ pub struct UplinksConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatapathConfig {
+    /// For networks that do not say it themselves.
     pub mode: DatapathMode,
+    pub xdp: XdpMode,
+    /// Published ports are reached at the containers' own addresses too, from every uplink.
+    pub allow_direct_routing: bool,
     /// Whether packets and bytes are counted by flow.
     pub flow_accounting: bool,
     /// The size of the connection table.
     pub max_flows: NonZeroU32,
 }
 
-/// How packets get from an uplink to a container.
+/// Whether hostile frames end in the drivers of uplinks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum DatapathMode {
-    /// They are rewritten, and the kernel routes them.
+pub enum XdpMode {
+    /// Where a driver has native XDP that costs nothing else.
     #[default]
-    Stack,
+    Auto,
+    /// Wherever there is native XDP; where there is none it is a fault.
+    Drop,
+    /// Nowhere.
+    Off,
 }
 
 /// `[timeouts]`: how long a flow lives without a packet, by [`Timeout`]. Units: seconds.
@@ -94,6 +105,7 @@ pub struct RunOptions {
     pub state_dir: Option<PathBuf>,
     pub bpffs: Option<PathBuf>,
     pub datapath: Option<DatapathMode>,
+    pub xdp: Option<XdpMode>,
     pub uplinks: Vec<String>,
 }
 
@@ -150,6 +162,7 @@ impl RunOptions {
         replace(&mut config.daemon.state_dir, &self.state_dir);
         replace(&mut config.daemon.bpffs, &self.bpffs);
         config.datapath.mode = self.datapath.unwrap_or(config.datapath.mode);
+        config.datapath.xdp = self.xdp.unwrap_or(config.datapath.xdp);
         if !self.uplinks.is_empty() {
             config.uplinks.names.clone_from(&self.uplinks);
         }
@@ -171,7 +184,13 @@ impl Default for DatapathConfig {
     fn default() -> Self {
         // The kernel's own `nf_conntrack_max` on a host of 4 GB and more.
         const MAX_FLOWS: NonZeroU32 = NonZeroU32::new(262_144).expect("not zero");
-        Self { mode: DatapathMode::Stack, flow_accounting: false, max_flows: MAX_FLOWS }
+        Self {
+            mode: DatapathMode::default(),
+            xdp: XdpMode::default(),
+            allow_direct_routing: false,
+            flow_accounting: false,
+            max_flows: MAX_FLOWS,
+        }
     }
 }
 

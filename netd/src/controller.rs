@@ -9,15 +9,18 @@
 //! next start brings everything stored about again.
 
 mod answer;
+mod devices;
 mod endpoints;
 mod host;
 mod networks;
+mod paths;
 mod ports;
 mod restore;
 mod sandbox;
 mod teardown;
+mod xdp;
 
-use std::{collections::BTreeSet, path::Path};
+use std::path::Path;
 
 use ipnet::Ipv6Net;
 use netd_common::config::{ConfigFlags, DatapathConfig};
@@ -34,14 +37,17 @@ use crate::{
     },
     ids::Urandom,
     ipam::{self, Pools},
+    model::Family,
     netlink::{Netlink, NetlinkError, monitor::HostEvent},
     netns::{SandboxError, link::SandboxLinkError},
-    programmed::Programmed,
+    programmed::{HostFacts, Programmed},
     server::{Command, ReplySender},
     store::{Change, Store, StoreError, Stored},
     sysctl,
 };
+use devices::Devices;
 use host::Host;
+use paths::Paths;
 use restore::Unplugged;
 
 pub(crate) use teardown::tear_down;
@@ -94,8 +100,8 @@ pub(crate) struct Controller {
     datapath: Datapath,
     pins: Pins,
     host: Host,
-    /// The uplinks that carry our programs.
-    uplinks: BTreeSet<u32>,
+    devices: Devices,
+    paths: Paths,
 }
 
 /// What the event loop does after a request.
@@ -137,8 +143,10 @@ impl Controller {
             datapath,
             pins,
             host,
-            uplinks: BTreeSet::new(),
+            devices: Devices::default(),
+            paths: Paths::default(),
         };
+        this.read_firewall().await;
         this.restore().await?;
         Ok(this)
     }
@@ -210,16 +218,54 @@ impl Controller {
         let settings = datapath_config(&self.config, self.secret, self.netns_cookie);
         self.datapath.configure(settings)?;
         info!("configuration read again");
+        self.read_firewall().await;
         self.refresh().await
     }
 
     /// Takes up what has changed on the host.
     pub(crate) async fn follow(&mut self, events: &[HostEvent]) {
-        let only_sysctls = events.iter().all(|event| *event == HostEvent::SysctlsChanged);
-        if !only_sysctls && let Err(error) = self.follow_host().await {
+        let concerns_firewall =
+            |event: &HostEvent| matches!(event, HostEvent::FirewallChanged | HostEvent::Overrun);
+        let has_firewall_changed = events.iter().any(concerns_firewall);
+        if has_firewall_changed {
+            self.read_firewall().await;
+        }
+        let concerns_host = events.iter().any(|event| self.concerns_host(event));
+        let followed = if concerns_host {
+            self.follow_host().await
+        } else if has_firewall_changed {
+            self.follow_firewall().map_err(Into::into)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = followed {
             warn!(error = in_one_line(&error), "the host's changes could not be followed");
         }
         self.keep_sysctls();
+    }
+
+    /// Whether an event may have changed what the maps or our devices depend on.
+    fn concerns_host(&self, event: &HostEvent) -> bool {
+        match event {
+            HostEvent::SysctlsChanged | HostEvent::FirewallChanged => false,
+            HostEvent::NeighbourGone { ifindex } | HostEvent::QdiscChanged { ifindex } => {
+                self.is_ours(*ifindex)
+            }
+            HostEvent::LinkChanged { .. }
+            | HostEvent::LinkGone { .. }
+            | HostEvent::AddressesChanged
+            | HostEvent::RoutesChanged
+            | HostEvent::Overrun => true,
+        }
+    }
+
+    /// Whether a device is the bridge of a network or the link of an endpoint.
+    fn is_ours(&self, ifindex: u32) -> bool {
+        let Some(link) = self.host.links().iter().find(|link| link.ifindex == ifindex) else {
+            return false;
+        };
+        self.desired.networks.values().any(|network| network.bridge == link.name)
+            || self.desired.endpoints.values().any(|endpoint| endpoint.host_ifname == link.name)
     }
 
     async fn follow_host(&mut self) -> Result<(), RequestError> {
@@ -230,24 +276,27 @@ impl Controller {
     /// Reads the host again and brings uplinks and maps in line with it.
     async fn refresh(&mut self) -> Result<(), RequestError> {
         let gone = self.host.reread(&self.netlink).await?;
-        self.attach_uplinks();
+        self.attach_devices();
+        self.choose_paths();
         self.program()?;
         self.end_flows_of_lost_sources(&gone)
     }
 
     /// Brings the maps in line with the desired state and the host.
     fn program(&mut self) -> Result<(), DatapathError> {
-        let facts = self.host.facts(&self.desired, &self.config.uplinks.names, &self.uplinks);
+        let named = &self.config.uplinks.names;
+        let facts = HostFacts {
+            trusts_every_uplink: self.config.datapath.allow_direct_routing,
+            fast_networks: self.paths.fast().cloned().collect(),
+            ..self.host.facts(&self.desired, named, &self.devices.uplinks)
+        };
         self.datapath.program(&Programmed::new(&self.desired, &facts))
     }
 
     /// Sets the sysctls that netd needs, and says which ones it had to.
     pub(crate) fn keep_sysctls(&self) {
-        let ipv6 = self
-            .desired
-            .networks
-            .values()
-            .any(|network| network.subnets.iter().any(|subnet| subnet.gateway.is_ipv6()));
+        let ipv6 =
+            self.desired.networks.values().any(|network| network.subnet(Family::Ipv6).is_some());
         let advertised = self.host.router_advertised(&self.desired, &self.config.uplinks.names);
         match sysctl::apply(&sysctl::required(ipv6, &advertised)) {
             Ok(changes) => changes.iter().for_each(host::say_changed),

@@ -11,7 +11,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 use tracing::{info, warn};
 
@@ -36,8 +36,8 @@ const COMMANDS: usize = 64;
 /// How long the host's events are gathered before they are acted on: one change makes several.
 const EVENT_PAUSE: Duration = Duration::from_millis(20);
 
-/// How often sysctls are looked at that announce no change.
-const SYSCTL_PERIOD: Duration = Duration::from_secs(5);
+/// How often things are looked at that announce no change: sysctls, and the tables of iptables-legacy.
+const SILENT_PERIOD: Duration = Duration::from_secs(5);
 
 /// Runs the daemon until it is told to stop. The data path stays.
 ///
@@ -120,8 +120,8 @@ async fn turn(
     mut commands: mpsc::Receiver<Command>,
     mut events: mpsc::Receiver<HostEvent>,
 ) -> Result<()> {
-    let mut sysctls = interval(SYSCTL_PERIOD);
-    sysctls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut silent = interval(SILENT_PERIOD);
+    silent.set_missed_tick_behavior(MissedTickBehavior::Delay);
     info!("ready");
     // Without systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -133,10 +133,13 @@ async fn turn(
                 }
             }
             Some(event) = events.recv() => {
-                let gathered = gather(event, &mut events).await;
+                let gathered = gather(controller, event, &mut events).await;
                 controller.follow(&gathered).await;
             }
-            _ = sysctls.tick() => controller.keep_sysctls(),
+            _ = silent.tick() => {
+                controller.keep_sysctls();
+                controller.follow_silent_changes();
+            }
             _ = signals.hangup.recv() => reload(controller, options).await,
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
@@ -147,12 +150,19 @@ async fn turn(
     Ok(())
 }
 
-/// The events that come soon after the first.
-async fn gather(first: HostEvent, events: &mut mpsc::Receiver<HostEvent>) -> Vec<HostEvent> {
-    tokio::time::sleep(EVENT_PAUSE).await;
-    let mut gathered = vec![first];
-    while let Ok(event) = events.try_recv() {
+/// The events that come soon after the first. A port that somebody plugs in is not left open for so long.
+async fn gather(
+    controller: &mut Controller,
+    first: HostEvent,
+    events: &mut mpsc::Receiver<HostEvent>,
+) -> Vec<HostEvent> {
+    let end = Instant::now() + EVENT_PAUSE;
+    let mut gathered = Vec::new();
+    let mut next = Ok(Some(first));
+    while let Ok(Some(event)) = next {
+        controller.close_stranger(&event).await;
         gathered.push(event);
+        next = timeout_at(end, events.recv()).await;
     }
     gathered
 }

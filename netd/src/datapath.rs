@@ -14,8 +14,9 @@ mod packet_log;
 mod pins;
 mod synced;
 mod tables;
+mod xdp;
 
-use std::{io, path::PathBuf};
+use std::{collections::BTreeSet, io, path::PathBuf};
 
 use aya::{
     Ebpf,
@@ -31,6 +32,7 @@ use thiserror::Error;
 
 pub(crate) use attach::Side;
 pub(crate) use pins::Pins;
+pub(crate) use xdp::XdpError;
 
 use crate::programmed::Programmed;
 use tables::Tables;
@@ -111,12 +113,25 @@ impl Datapath {
         attach::detach(ifname);
     }
 
+    /// Puts the XDP program on a device, in place of an older one of ours.
+    pub(crate) fn attach_xdp(&mut self, pins: &Pins, ifindex: u32) -> Result<(), XdpError> {
+        xdp::attach(&mut self.ebpf, pins, ifindex)
+    }
+
+    /// Takes the XDP program off every device but these; answers with the indices of those it was on.
+    pub(crate) fn detach_xdp_from_others(
+        pins: &Pins,
+        kept: &BTreeSet<u32>,
+    ) -> Result<Vec<u32>, DatapathError> {
+        xdp::detach_others(pins, kept)
+    }
+
     /// Ends every flow of these slots, from the next packet on.
     pub(crate) fn end_flows(
         &mut self,
         slots: impl IntoIterator<Item = u32>,
     ) -> Result<(), DatapathError> {
-        slots.into_iter().try_for_each(|slot| self.tables.next_generation(slot))
+        slots.into_iter().try_for_each(|slot| self.tables.end_flows(slot))
     }
 
     /// The counters by reason, summed over all CPUs.
@@ -156,12 +171,13 @@ pub(crate) fn check_owner(pins: &Pins, netns_cookie: u64) -> Result<(), Datapath
     Err(DatapathError::ForeignPins { path: pins.root().to_owned() })
 }
 
-/// Takes netd's classifiers off the devices, and every pin away.
+/// Takes netd's programs off the devices, and every pin away.
 pub(crate) fn remove_all(
     pins: &Pins,
     ifnames: impl IntoIterator<Item = String>,
 ) -> Result<(), DatapathError> {
     ifnames.into_iter().for_each(|ifname| attach::detach(&ifname));
+    xdp::detach_others(pins, &BTreeSet::new())?;
     pins.remove()
 }
 

@@ -26,7 +26,7 @@ pub use port::{PublishError, UnpublishError};
 use crate::model::{Endpoint, Family, Network, Proto, PublishedPort};
 
 /// The highest slot: endpoints and published ports share the data path's table of counters.
-pub const MAX_SLOT: u32 = 65_535;
+pub const MAX_SLOT: u32 = netd_common::counters::SLOTS - 1;
 
 /// What users want to exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use clap::ValueEnum as _;
 use thiserror::Error;
+
+use crate::model::{GatewayMode, is_ifname};
 
 /// What the options of a network ask for; `None` where they say nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +19,12 @@ pub struct DriverOptions {
     pub ipv6: Option<bool>,
     pub internal: Option<bool>,
     pub mtu: Option<u32>,
+    /// IPv4's, IPv6's.
+    pub gateway_modes: [Option<GatewayMode>; 2],
+    pub strict_source: bool,
+    pub icc_published: Option<bool>,
+    pub inhibit_ipv4: bool,
+    pub trusted_interfaces: Vec<String>,
     pub snat_addresses: Vec<IpAddr>,
     /// Where ports are published whose SPEC has no HOSTIP.
     pub host_binding: Option<IpAddr>,
@@ -39,10 +48,13 @@ pub enum DriverOptionError {
 }
 
 const KNOWN: &str = "com.docker.network.bridge.name, com.docker.network.bridge.enable_icc, \
-    com.docker.network.bridge.enable_ip_masquerade, com.docker.network.bridge.host_binding_ipv4, \
+    com.docker.network.bridge.enable_ip_masquerade, com.docker.network.bridge.gateway_mode_ipv4, \
+    com.docker.network.bridge.gateway_mode_ipv6, com.docker.network.bridge.host_binding_ipv4, \
+    com.docker.network.bridge.inhibit_ipv4, com.docker.network.bridge.trusted_host_interfaces, \
     com.docker.network.container_iface_prefix, com.docker.network.driver.mtu, \
     com.docker.network.enable_ipv6, com.docker.network.host_ipv4, com.docker.network.host_ipv6, \
-    com.docker.network.internal, isolate, mtu, outbound_addr4, outbound_addr6";
+    com.docker.network.internal, icc_published, isolate, mtu, outbound_addr4, outbound_addr6, \
+    strict_src";
 
 impl DriverOptions {
     /// Reads a network's options.
@@ -67,9 +79,11 @@ impl DriverOptions {
                 let address = opt.address(false)?;
                 self.host_binding = (!address.is_unspecified()).then_some(address);
             }
-            (Some("gateway_mode_ipv4" | "gateway_mode_ipv6"), _) => opt.only("nat")?,
-            (Some("inhibit_ipv4" | "default_bridge"), _) => opt.only("false")?,
-            (Some("trusted_host_interfaces"), _) => opt.only("")?,
+            (Some("gateway_mode_ipv4"), _) => self.gateway_modes[0] = opt.gateway_mode()?,
+            (Some("gateway_mode_ipv6"), _) => self.gateway_modes[1] = opt.gateway_mode()?,
+            (Some("inhibit_ipv4"), _) => self.inhibit_ipv4 = opt.bool()?,
+            (Some("default_bridge"), _) => opt.only("false")?,
+            (Some("trusted_host_interfaces"), _) => self.trusted_interfaces = opt.ifnames()?,
             (_, "com.docker.network.container_iface_prefix") => {
                 self.ifname_prefix = Some(opt.value.to_owned());
             }
@@ -83,6 +97,8 @@ impl DriverOptions {
             (_, "com.docker.network.host_ipv6" | "outbound_addr6") => {
                 self.snat_addresses.push(opt.address(true)?);
             }
+            (_, "strict_src") => self.strict_source = opt.bool()?,
+            (_, "icc_published") => self.icc_published = Some(opt.bool()?),
             (_, "isolate") => opt.isolated()?,
             (_, "mode") => opt.only("managed")?,
             (_, "vlan" | "vrf" | "metric" | "no_default_route") => return Err(opt.unsupported()),
@@ -117,6 +133,26 @@ impl Opt<'_> {
         address.filter(|address: &IpAddr| address.is_ipv6() == is_ipv6).ok_or(self.wrong(expected))
     }
 
+    /// An empty value is Docker's way to say nothing.
+    fn gateway_mode(&self) -> Result<Option<GatewayMode>, DriverOptionError> {
+        if self.value.is_empty() {
+            return Ok(None);
+        }
+        let mode = GatewayMode::from_str(self.value, false);
+        mode.map(Some).map_err(|_| self.wrong("nat, nat-unprotected, routed or isolated"))
+    }
+
+    /// Names of devices with colons between them.
+    fn ifnames(&self) -> Result<Vec<String>, DriverOptionError> {
+        let names = self.value.split(':').filter(|name| !name.is_empty());
+        let names: Vec<String> = names.map(str::to_owned).collect();
+        if names.iter().all(|name| is_ifname(name)) {
+            Ok(names)
+        } else {
+            Err(self.wrong("names of devices with colons between them"))
+        }
+    }
+
     fn isolated(&self) -> Result<(), DriverOptionError> {
         let (key, value) = (self.key.to_owned(), self.value.to_owned());
         match self.value {
@@ -144,7 +180,7 @@ impl Opt<'_> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{DriverOptionError, DriverOptions};
+    use super::{DriverOptionError, DriverOptions, GatewayMode};
 
     fn parse(key: &str, value: &str) -> Result<DriverOptions, DriverOptionError> {
         DriverOptions::parse(&BTreeMap::from([(key.to_owned(), value.to_owned())]))
@@ -177,7 +213,26 @@ mod tests {
         check(&docker("bridge.host_binding_ipv4"), "0.0.0.0", empty());
         check("isolate", "true", empty());
         check("isolate", "strict", empty());
-        check(&docker("bridge.gateway_mode_ipv4"), "nat", empty());
+        let gateway_modes = [None, Some(GatewayMode::Routed)];
+        check(
+            &docker("bridge.gateway_mode_ipv6"),
+            "routed",
+            DriverOptions { gateway_modes, ..empty() },
+        );
+        check(&docker("bridge.gateway_mode_ipv4"), "", empty());
+        let trusted_interfaces = vec!["eth1".to_owned(), "wg0".to_owned()];
+        check(
+            &docker("bridge.trusted_host_interfaces"),
+            "eth1:wg0",
+            DriverOptions { trusted_interfaces, ..empty() },
+        );
+        check(
+            &docker("bridge.inhibit_ipv4"),
+            "true",
+            DriverOptions { inhibit_ipv4: true, ..empty() },
+        );
+        check("strict_src", "1", DriverOptions { strict_source: true, ..empty() });
+        check("icc_published", "false", DriverOptions { icc_published: Some(false), ..empty() });
     }
 
     #[test]
@@ -186,8 +241,10 @@ mod tests {
         assert!(matches!(parse("isolate", "false"), Err(DriverOptionError::NotIsolated { .. })));
         assert!(matches!(parse("vlan", "7"), Err(DriverOptionError::Unsupported { .. })));
         assert!(matches!(parse("mtu", "big"), Err(DriverOptionError::Value { .. })));
-        let routed = parse("com.docker.network.bridge.gateway_mode_ipv4", "routed");
-        assert!(matches!(routed, Err(DriverOptionError::Unsupported { .. })));
+        let bridged = parse("com.docker.network.bridge.gateway_mode_ipv4", "bridged");
+        assert!(matches!(bridged, Err(DriverOptionError::Value { .. })));
+        let trusted = parse("com.docker.network.bridge.trusted_host_interfaces", "eth0:a/b");
+        assert!(matches!(trusted, Err(DriverOptionError::Value { .. })));
         let wrong_family = parse("com.docker.network.host_ipv6", "192.0.2.1");
         assert!(matches!(wrong_family, Err(DriverOptionError::Value { .. })));
     }

@@ -224,7 +224,7 @@ pub fn check_host_address(subnet: &IpNet, address: IpAddr) -> Result<(), Address
 }
 
 fn reservation(subnet: &Subnet, address: IpAddr) -> Option<AddressError> {
-    if subnet.gateway == address {
+    if subnet.gateway == Some(address) {
         return Some(AddressError::Gateway { address, subnet: subnet.subnet });
     }
     let (name, _) = subnet.aux_addresses.iter().find(|(_, aux)| **aux == address)?;

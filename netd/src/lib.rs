@@ -1,7 +1,9 @@
 //! netd's daemon and command line; the modules in reading order.
 
+pub mod data_path;
 pub mod desired;
 pub mod driver_options;
+pub mod firewall;
 pub mod ids;
 pub mod ipam;
 pub mod model;

@@ -4,11 +4,16 @@
 //! behaviour beyond their own text forms and comparisons: which combinations are allowed is decided
 //! by `desired`.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
+mod mac;
+mod port;
+
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
+
+pub use mac::{MacAddr, MacAddrError};
+pub use port::{HostIp, HostIpError, Proto, PublishedPort, is_ifname};
 
 /// The one network driver of netd.
 pub const DRIVER: &str = "bridge";
@@ -34,8 +39,22 @@ pub struct Network {
     pub masquerade: bool,
     /// The fixed source addresses in place of the uplink's own, at most one of each family.
     pub snat_addresses: Vec<IpAddr>,
-    pub gateway_mode: GatewayMode,
     pub mtu: u32,
+    /// Which way packets take between uplinks and containers, where the network says so itself.
+    #[serde(default)]
+    pub datapath: Option<DatapathMode>,
+    /// Containers send from nothing but the addresses that they were given.
+    #[serde(default)]
+    pub strict_source: bool,
+    /// Without `icc`, containers do not reach each other's published ports either.
+    #[serde(default)]
+    pub icc_strict: bool,
+    /// The bridge gets no IPv4 address: another device has the gateway's.
+    #[serde(default)]
+    pub inhibit_ipv4: bool,
+    /// The devices from which published ports are also reached at the containers' own addresses.
+    #[serde(default)]
+    pub trusted_interfaces: Vec<String>,
     /// The `-o` options as they were given.
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
@@ -45,8 +64,10 @@ pub struct Network {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subnet {
     pub subnet: IpNet,
-    /// The bridge's own address.
-    pub gateway: IpAddr,
+    /// The bridge's own address; a subnet of mode `isolated` has none.
+    pub gateway: Option<IpAddr>,
+    #[serde(default)]
+    pub gateway_mode: GatewayMode,
     /// Where dynamic addresses come from, if not the whole subnet.
     pub ip_range: Option<IpNet>,
     /// Addresses that belong to others on the same bridge.
@@ -55,13 +76,32 @@ pub struct Subnet {
     pub user_configured: bool,
 }
 
-/// How packets get from outside into a network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How packets get from outside into a network, in Docker's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum GatewayMode {
-    /// Through published ports only.
+    /// To published ports of the host, which are translated
     #[default]
     Nat,
+    /// As nat, and to every port of a container at its own address
+    NatUnprotected,
+    /// To published ports at the container's own address; nothing is translated
+    Routed,
+    /// Not at all, and the bridge has no address; for internal networks
+    Isolated,
+}
+
+/// Which way packets take between an uplink and a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum DatapathMode {
+    /// Past the kernel's stack where nothing speaks against it
+    #[default]
+    Auto,
+    /// Rewritten and redirected past the kernel's stack
+    Fast,
+    /// Rewritten, and routed by the kernel
+    Stack,
 }
 
 /// One attachment of a sandbox to a network.
@@ -70,7 +110,7 @@ pub struct Endpoint {
     pub name: String,
     /// 64 hexadecimal digits.
     pub id: String,
-    /// The index of its counters and generation, shared with published ports, 1..=65535.
+    /// The index of its counters and generation, shared with published ports, 1..=16,383.
     pub slot: u32,
     pub network: String,
     pub sandbox: SandboxRef,
@@ -98,62 +138,59 @@ pub struct SandboxRef {
     pub ino: u64,
 }
 
-/// A range of host ports that leads to an equally long range of container ports.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PublishedPort {
-    /// The index of its counters and generation, shared with endpoints, 1..=65535.
-    pub slot: u32,
-    pub proto: Proto,
-    pub host_ip: HostIp,
-    pub host_port: u16,
-    pub host_port_end: u16,
-    pub port: u16,
-    pub port_end: u16,
-}
-
-/// A transport protocol whose ports can be published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Proto {
-    Tcp,
-    Udp,
-}
-
-/// Where a port is published. Its text is `*`, an address, or `%` and an interface.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum HostIp {
-    /// On every local address of both families.
-    Any,
-    /// On one address; the unspecified one stands for all of its family.
-    Address(IpAddr),
-    /// On the addresses of an interface, whichever they are.
-    Interface(String),
-}
-
-/// An Ethernet address; its text is six pairs of hexadecimal digits with colons.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct MacAddr(pub [u8; 6]);
-
-/// Why a text is no [`MacAddr`].
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{text:?} is not a MAC address; write it as 02:00:5e:10:00:01")]
-pub struct MacAddrError {
-    text: String,
-}
-
-/// Why a text is no [`HostIp`].
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{text:?} is neither an IP address nor %INTERFACE")]
-pub struct HostIpError {
-    text: String,
-}
-
 impl Network {
     /// The subnet of the family.
     pub fn subnet(&self, family: Family) -> Option<&Subnet> {
-        self.subnets.iter().find(|subnet| Family::of_net(&subnet.subnet) == family)
+        self.subnets.iter().find(|subnet| subnet.family() == family)
+    }
+
+    /// Whether the bridge speaks IPv6.
+    pub fn has_ipv6_gateway(&self) -> bool {
+        self.subnet(Family::Ipv6).is_some_and(|subnet| subnet.gateway.is_some())
+    }
+
+    /// The address that the bridge has in a subnet of this network.
+    pub fn bridge_address(&self, subnet: &Subnet) -> Option<IpAddr> {
+        let is_inhibited = self.inhibit_ipv4 && subnet.family() == Family::Ipv4;
+        subnet.gateway.filter(|_| !is_inhibited)
+    }
+}
+
+impl Subnet {
+    /// The family of its addresses.
+    pub fn family(&self) -> Family {
+        Family::of_net(&self.subnet)
+    }
+}
+
+impl GatewayMode {
+    /// Whether ports are published on addresses of the host, and what leaves is masqueraded.
+    pub fn translates(self) -> bool {
+        match self {
+            Self::Nat | Self::NatUnprotected => true,
+            Self::Routed | Self::Isolated => false,
+        }
+    }
+}
+
+impl fmt::Display for GatewayMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nat => "nat",
+            Self::NatUnprotected => "nat-unprotected",
+            Self::Routed => "routed",
+            Self::Isolated => "isolated",
+        })
+    }
+}
+
+impl fmt::Display for DatapathMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Fast => "fast",
+            Self::Stack => "stack",
+        })
     }
 }
 
@@ -214,157 +251,23 @@ impl SandboxRef {
     }
 }
 
-impl PublishedPort {
-    /// Whether a packet could be meant for both: then only one of them may exist.
-    ///
-    /// An interface and an address are not compared here, since which addresses an interface has is
-    /// the host's to know.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.shares_host_ports(other) && self.host_ip.overlaps(&other.host_ip)
-    }
-
-    /// Whether both have a host port of the same protocol, be it on different addresses.
-    pub fn shares_host_ports(&self, other: &Self) -> bool {
-        self.proto == other.proto
-            && self.host_port <= other.host_port_end
-            && other.host_port <= self.host_port_end
-    }
-}
-
-impl fmt::Display for PublishedPort {
-    /// The port as a SPEC that `netd port rm` takes.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host_ip {
-            HostIp::Any => {}
-            HostIp::Address(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
-            host_ip @ (HostIp::Address(_) | HostIp::Interface(_)) => write!(f, "{host_ip}:")?,
-        }
-        write_range(f, self.host_port, self.host_port_end)?;
-        f.write_str(":")?;
-        write_range(f, self.port, self.port_end)?;
-        write!(f, "/{}", self.proto)
-    }
-}
-
-fn write_range(f: &mut fmt::Formatter<'_>, first: u16, last: u16) -> fmt::Result {
-    if first == last { write!(f, "{first}") } else { write!(f, "{first}-{last}") }
-}
-
-impl fmt::Display for Proto {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        })
-    }
-}
-
-impl HostIp {
-    /// Whether a packet's destination could be both; an interface and an address are not compared.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Any, _) | (_, Self::Any) => true,
-            (Self::Address(a), Self::Address(b)) => {
-                a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()))
-            }
-            (Self::Interface(a), Self::Interface(b)) => a == b,
-            (Self::Interface(_), Self::Address(address))
-            | (Self::Address(address), Self::Interface(_)) => address.is_unspecified(),
-        }
-    }
-}
-
-impl fmt::Display for HostIp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("*"),
-            Self::Address(address) => write!(f, "{address}"),
-            Self::Interface(ifname) => write!(f, "%{ifname}"),
-        }
-    }
-}
-
-impl FromStr for HostIp {
-    type Err = HostIpError;
-
-    fn from_str(text: &str) -> Result<Self, HostIpError> {
-        let error = || HostIpError { text: text.to_owned() };
-        match text.strip_prefix('%') {
-            Some(ifname) if is_ifname(ifname) => Ok(Self::Interface(ifname.to_owned())),
-            Some(_) => Err(error()),
-            None if text == "*" => Ok(Self::Any),
-            None => text.parse().map(Self::Address).map_err(|_| error()),
-        }
-    }
-}
-
-impl TryFrom<String> for HostIp {
-    type Error = HostIpError;
-
-    fn try_from(text: String) -> Result<Self, HostIpError> {
-        text.parse()
-    }
-}
-
-impl From<HostIp> for String {
-    fn from(host_ip: HostIp) -> Self {
-        host_ip.to_string()
-    }
-}
-
-/// Whether the kernel takes the text as the name of a device (`dev_valid_name`, at most 15 bytes).
-pub fn is_ifname(text: &str) -> bool {
-    (1..16).contains(&text.len())
-        && text != "."
-        && text != ".."
-        && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"/:%".contains(&byte))
-}
-
-impl fmt::Display for MacAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl fmt::Debug for MacAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for MacAddr {
-    type Err = MacAddrError;
-
-    fn from_str(text: &str) -> Result<Self, MacAddrError> {
-        let error = || MacAddrError { text: text.to_owned() };
-        let mut bytes = [0; 6];
-        let mut pairs = text.split([':', '-']);
-        for byte in &mut bytes {
-            let pair = pairs.next().filter(|pair| pair.len() == 2 && !pair.starts_with('+'));
-            *byte = u8::from_str_radix(pair.ok_or_else(error)?, 16).map_err(|_| error())?;
-        }
-        if pairs.next().is_some() { Err(error()) } else { Ok(Self(bytes)) }
-    }
-}
-
-impl TryFrom<String> for MacAddr {
-    type Error = MacAddrError;
-
-    fn try_from(text: String) -> Result<Self, MacAddrError> {
-        text.parse()
-    }
-}
-
-impl From<MacAddr> for String {
-    fn from(mac: MacAddr) -> Self {
-        mac.to_string()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{HostIp, MacAddr, Proto, PublishedPort, SandboxRef};
+    use super::*;
+
+    #[test]
+    fn a_network_that_an_older_netd_has_stored_is_read() {
+        let stored = r#"{"name":"front","id":"0123","number":1,"created":0,"bridge":"br-0123",
+            "subnets":[{"subnet":"10.1.0.0/24","gateway":"10.1.0.1","ip_range":null,
+            "aux_addresses":{},"user_configured":true}],"internal":false,"icc":true,
+            "masquerade":true,"snat_addresses":[],"gateway_mode":"nat","mtu":1500,"options":{},
+            "labels":{}}"#;
+        let network: Network = serde_json::from_str(stored).unwrap();
+        assert_eq!(network.subnets[0].gateway_mode, GatewayMode::Nat);
+        assert_eq!(network.subnets[0].gateway, Some("10.1.0.1".parse().unwrap()));
+        assert_eq!(network.datapath, None);
+        assert!(!network.icc_strict && !network.strict_source && !network.inhibit_ipv4);
+    }
 
     #[track_caller]
     fn check_default_name(text: &str, expected: &str) {
@@ -379,52 +282,5 @@ mod tests {
         check_default_name("/proc/42/ns/net", "pid-42");
         check_default_name("/run/docker/netns/3f2a", "3f2a");
         check_default_name("/run/netns/a b", "a-b");
-    }
-
-    #[test]
-    fn a_mac_address_round_trips_and_bad_ones_are_refused() {
-        assert_eq!(
-            "02:0a:ff:00:00:01".parse::<MacAddr>().unwrap().to_string(),
-            "02:0a:ff:00:00:01"
-        );
-        for bad in [
-            "",
-            "02:00",
-            "02:00:00:00:00:00:00",
-            "2:0:0:0:0:0",
-            "+2:00:00:00:00:00",
-            "xx:00:00:00:00:00",
-        ] {
-            assert!(bad.parse::<MacAddr>().is_err(), "{bad}");
-        }
-    }
-
-    #[track_caller]
-    fn check_overlap(a: &str, b: &str, expected: bool) {
-        let row = |text: &str| PublishedPort {
-            slot: 1,
-            proto: Proto::Tcp,
-            host_ip: text.parse::<HostIp>().unwrap(),
-            host_port: 80,
-            host_port_end: 80,
-            port: 80,
-            port_end: 80,
-        };
-        assert_eq!(row(a).overlaps(&row(b)), expected, "{a} {b}");
-        assert_eq!(row(b).overlaps(&row(a)), expected, "{b} {a}");
-    }
-
-    #[test]
-    fn a_wildcard_overlaps_every_address_of_its_families() {
-        check_overlap("*", "192.0.2.1", true);
-        check_overlap("*", "2001:db8::1", true);
-        check_overlap("*", "%eth0", true);
-        check_overlap("0.0.0.0", "192.0.2.1", true);
-        check_overlap("0.0.0.0", "2001:db8::1", false);
-        check_overlap("0.0.0.0", "::", false);
-        check_overlap("::", "%eth0", true);
-        check_overlap("192.0.2.1", "192.0.2.1", true);
-        check_overlap("192.0.2.1", "192.0.2.2", false);
-        check_overlap("%eth0", "%eth1", false);
     }
 }

@@ -150,9 +150,9 @@ impl PortSpec {
 
 impl fmt::Display for PortSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let has_host_ip = self.host_ip != HostIp::Any;
+        let has_host_ip = !matches!(self.host_ip, HostIp::Any | HostIp::Container);
         match &self.host_ip {
-            HostIp::Any => {}
+            HostIp::Any | HostIp::Container => {}
             HostIp::Address(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
             host_ip @ (HostIp::Address(_) | HostIp::Interface(_)) => write!(f, "{host_ip}:")?,
         }
@@ -237,7 +237,7 @@ fn parse_host_ports(text: &str) -> Result<Option<PortRange>, PortSpecError> {
         Ok(HostIp::Address(_) | HostIp::Interface(_)) => {
             Err(PortSpecError::NoHostPort { address: text.to_owned() })
         }
-        Ok(HostIp::Any) | Err(_) => text.parse().map(Some),
+        Ok(HostIp::Any | HostIp::Container) | Err(_) => text.parse().map(Some),
     }
 }
 

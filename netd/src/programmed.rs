@@ -18,12 +18,17 @@ use ipnet::IpNet;
 use netd_common::{
     address::{Address, V4, V6},
     network::{
-        BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, NetworkFamily, NetworkFlags,
+        BridgePort, Endpoint, FamilyFlags, IsolationKey, MasqueradeKey, Network, NetworkFamily,
+        NetworkFlags, TrustedKey, UplinkFlags,
     },
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
 };
 
-use crate::{desired::Desired, model, uplinks::masquerade::MasqueradeSource};
+use crate::{
+    desired::Desired,
+    model::{self, GatewayMode},
+    uplinks::masquerade::MasqueradeSource,
+};
 
 /// The bits of an interface index, which prefixes match in full.
 const IFINDEX_BITS: u32 = 32;
@@ -33,10 +38,18 @@ const IFINDEX_BITS: u32 = 32;
 pub(crate) struct HostFacts {
     /// The index of each link, by name.
     pub(crate) ifindexes: BTreeMap<String, u32>,
+    /// The MAC address of each link that has one, by name.
+    pub(crate) macs: BTreeMap<String, [u8; 6]>,
     /// The addresses of each link, by name.
     pub(crate) addresses: BTreeMap<String, Vec<IpAddr>>,
-    /// The uplinks that carry our programs.
-    pub(crate) uplinks: BTreeSet<u32>,
+    /// The uplinks that carry our programs, and whether their packets have an Ethernet header.
+    pub(crate) uplinks: BTreeMap<u32, bool>,
+    /// The MAC addresses that frames for the host have, by the device that receives them.
+    pub(crate) uplink_macs: BTreeMap<u32, [u8; 6]>,
+    /// Published ports are reached at the containers' own addresses too, from every uplink.
+    pub(crate) trusts_every_uplink: bool,
+    /// The networks whose new flows are redirected past the stack.
+    pub(crate) fast_networks: BTreeSet<String>,
     /// Which source a packet gets, by uplink and destination.
     pub(crate) masquerade_sources: Vec<MasqueradeSource>,
 }
@@ -46,10 +59,13 @@ pub(crate) struct HostFacts {
 pub(crate) struct Programmed {
     pub(crate) networks: BTreeMap<u32, Network>,
     pub(crate) isolation_sets: BTreeMap<IsolationKey, u32>,
+    pub(crate) bridges: BTreeMap<u32, u32>,
+    pub(crate) trusted_interfaces: BTreeMap<TrustedKey, u32>,
     pub(crate) bridge_ports: BTreeMap<u32, BridgePort>,
     pub(crate) uplinks: BTreeMap<u32, u32>,
-    /// The slots that are counted.
-    pub(crate) slots: BTreeSet<u32>,
+    pub(crate) uplink_macs: BTreeMap<u32, [u8; 6]>,
+    /// The slots that are in use.
+    pub(crate) slots: BTreeMap<u32, u32>,
     pub(crate) v4: FamilyContents<V4>,
     pub(crate) v6: FamilyContents<V6>,
 }
@@ -86,18 +102,22 @@ impl Programmed {
             v4: family(desired, host),
             v6: family(desired, host),
             isolation_sets: isolation_sets(desired),
-            uplinks: host.uplinks.iter().map(|&ifindex| (ifindex, 1)).collect(),
+            uplinks: host.uplinks.iter().map(|(&ifindex, &e)| (ifindex, uplink(e))).collect(),
+            uplink_macs: host.uplink_macs.clone(),
             ..Self::default()
         };
         for network in desired.networks.values() {
             if let Some(&ifindex) = host.ifindexes.get(&network.bridge) {
-                this.networks.insert(u32::from(network.number), self::network(network, ifindex));
+                let number = u32::from(network.number);
+                this.networks.insert(number, self::network(network, ifindex, host));
+                this.bridges.insert(ifindex, number);
+                this.trusted_interfaces.extend(trusted(network, host));
             }
         }
         let sandboxes = sandbox_numbers(desired);
         for endpoint in desired.endpoints.values() {
-            this.slots.insert(endpoint.slot);
-            this.slots.extend(endpoint.ports.iter().map(|port| port.slot));
+            this.slots.insert(endpoint.slot, 1);
+            this.slots.extend(endpoint.ports.iter().map(|port| (port.slot, 1)));
             let (Some(&ifindex), Some(network)) = (
                 host.ifindexes.get(&endpoint.host_ifname),
                 desired.networks.get(&endpoint.network),
@@ -121,31 +141,63 @@ impl Programmed {
     }
 }
 
-fn network(network: &model::Network, bridge_ifindex: u32) -> Network {
-    let mut flags = NetworkFlags::PRESENT;
-    for (is_set, flag) in [
-        (network.internal, NetworkFlags::INTERNAL),
-        (network.icc, NetworkFlags::ICC),
-        (network.masquerade, NetworkFlags::MASQUERADE),
-    ] {
-        flags |= if is_set { flag } else { 0 };
+/// The devices that a network trusts, as far as they are there.
+fn trusted(network: &model::Network, host: &HostFacts) -> impl Iterator<Item = (TrustedKey, u32)> {
+    let every = host.uplinks.keys().filter(|_| host.trusts_every_uplink);
+    let named = network.trusted_interfaces.iter().filter_map(|name| host.ifindexes.get(name));
+    let number = u32::from(network.number);
+    every.chain(named).map(move |&ifindex| (TrustedKey { ifindex, network: number }, 1))
+}
+
+fn uplink(has_ethernet: bool) -> u32 {
+    UplinkFlags::PRESENT | if has_ethernet { UplinkFlags::ETHERNET } else { 0 }
+}
+
+fn network(network: &model::Network, bridge_ifindex: u32, host: &HostFacts) -> Network {
+    let flags = NetworkFlags::PRESENT
+        | flag(network.internal, NetworkFlags::INTERNAL)
+        | flag(network.icc, NetworkFlags::ICC)
+        | flag(network.strict_source, NetworkFlags::STRICT_SOURCE)
+        | flag(network.icc_strict && !network.icc, NetworkFlags::ICC_STRICT)
+        | flag(host.fast_networks.contains(&network.name), NetworkFlags::FAST);
+    Network {
+        v4: side(network),
+        v6: side(network),
+        bridge_ifindex,
+        flags,
+        bridge_mac: host.macs.get(&network.bridge).copied().unwrap_or_default(),
+        mtu: u16::try_from(network.mtu).unwrap_or(u16::MAX),
     }
-    Network { v4: side(network), v6: side(network), bridge_ifindex, flags, reserved: 0 }
 }
 
 fn side<A: Address>(network: &model::Network) -> NetworkFamily<A> {
-    let found = network.subnets.iter().find_map(|subnet| {
-        let mask = A::from_ip(subnet.subnet.netmask())?;
-        Some((A::from_ip(subnet.subnet.network())?, mask))
-    });
+    let none = A::UNSPECIFIED;
+    let of_family = |subnet: &&model::Subnet| A::from_ip(subnet.subnet.addr()).is_some();
+    let Some(subnet) = network.subnets.iter().find(of_family) else {
+        return NetworkFamily {
+            subnet: none,
+            mask: none,
+            snat_source: none,
+            bridge_addr: none,
+            flags: 0,
+        };
+    };
+    let mode = subnet.gateway_mode;
     let snat_source = network.snat_addresses.iter().find_map(|&address| A::from_ip(address));
-    let (subnet, mask) = found.unwrap_or((A::UNSPECIFIED, A::UNSPECIFIED));
     NetworkFamily {
-        subnet,
-        mask,
-        snat_source: snat_source.unwrap_or(A::UNSPECIFIED),
-        present: u32::from(found.is_some()),
+        subnet: A::from_ip(subnet.subnet.network()).unwrap_or(none),
+        mask: A::from_ip(subnet.subnet.netmask()).unwrap_or(none),
+        snat_source: snat_source.unwrap_or(none),
+        bridge_addr: network.bridge_address(subnet).and_then(A::from_ip).unwrap_or(none),
+        flags: FamilyFlags::PRESENT
+            | flag(network.masquerade && mode.translates(), FamilyFlags::MASQUERADE)
+            | flag(mode == GatewayMode::Routed, FamilyFlags::ROUTED)
+            | flag(mode == GatewayMode::NatUnprotected, FamilyFlags::UNPROTECTED),
     }
+}
+
+fn flag(is_set: bool, flag: u32) -> u32 {
+    if is_set { flag } else { 0 }
 }
 
 /// The number of each container, by its namespace: the lowest slot of its endpoints.
@@ -193,7 +245,7 @@ fn family<A: Address>(desired: &Desired, host: &HostFacts) -> FamilyContents<A> 
         let Some(network) = desired.networks.get(&endpoint.network) else { continue };
         let addr = endpoint.addresses().find_map(|net| A::from_ip(net.addr()));
         let Some(addr) = addr else { continue };
-        ports::publish(&mut contents, host, endpoint, addr, network.number);
+        ports::publish(&mut contents, host, network, endpoint, addr);
         if let Some(&ifindex) = host.ifindexes.get(&endpoint.host_ifname) {
             let value = Endpoint {
                 ifindex,

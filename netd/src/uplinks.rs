@@ -1,6 +1,7 @@
 //! Uplinks: which of the host's links lead out, and what follows from their routes. Pure.
 
 pub mod masquerade;
+pub mod xdp;
 
 #[cfg(test)]
 mod tests;
@@ -40,15 +41,25 @@ pub struct Uplink {
 }
 
 /// Picks the uplinks (decisions 16): the layer-3 links that are neither loopback, nor `ours`, nor
-/// a port of something, nor another manager's bridge; or, with `named`, exactly those.
+/// a port of something, nor another manager's bridge; or, with `named`, exactly those. Those that a
+/// network trusts are in any case.
 ///
 /// A bridge that is not another manager's is an uplink: many hosts put their address on one.
-pub fn uplinks(links: &[Link], ours: &BTreeSet<u32>, named: &[String]) -> Vec<Uplink> {
+pub fn uplinks(
+    links: &[Link],
+    ours: &BTreeSet<u32>,
+    named: &[String],
+    trusted: &BTreeSet<&str>,
+) -> Vec<Uplink> {
     let vrfs: BTreeSet<u32> =
         links.iter().filter(|link| is_kind(link, "vrf")).map(|link| link.ifindex).collect();
     let is_uplink = |link: &&Link| {
         if link.loopback || ours.contains(&link.ifindex) {
             return false;
+        }
+        // What comes from it is let in by our programs, or not at all.
+        if trusted.contains(link.name.as_str()) {
+            return true;
         }
         if !named.is_empty() {
             return named.contains(&link.name);

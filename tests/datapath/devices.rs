@@ -5,7 +5,11 @@ use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::TcAttachType;
-use netd_common::{names, reason::Reason};
+use netd_common::{
+    names,
+    network::{BridgePort, FamilyFlags, NetworkFlags, UplinkFlags},
+    reason::Reason,
+};
 use netd_tests::{
     family::Family,
     packet::{ACK, HOST_MAC, Kind, Packet, SYN, checksum},
@@ -14,7 +18,10 @@ use netd_tests::{
 use nix::net::if_::if_nametoindex;
 
 use crate::{
-    host::{DNS, Host, NET_A, WEB, end, inside, on_a_host},
+    host::{
+        DNS, Host, NET_A, WEB, bridge, bridge_mac, end, inside, mac, network, on_a_fast_host,
+        on_a_host, slot,
+    },
     tun::{Carries, Tun},
 };
 
@@ -110,6 +117,58 @@ fn a_checksum_that_is_still_to_be_computed_is_right_in_the_end() -> Result<()> {
         up.send(&request.datagram())?;
         ct.receive("the request arrives", |bytes| bytes == forwarded(&entering));
         crosses(&mut ct, &mut up, &entering.reply(), &entering.reply().from(request.dst))
+    })
+}
+
+/// What the uplink's program goes by: a packet that was redirected there still tells where it came in.
+#[test]
+fn what_is_redirected_to_an_uplink_leaves_once_and_is_known_there() -> Result<()> {
+    on_a_fast_host(|host, family| {
+        let (mut up, mut ct) =
+            (Tun::new(UPLINK, Carries::Frames)?, Tun::new(CONTAINER, Carries::Frames)?);
+        let bridge = format!("h{}", bridge(NET_A));
+        for device in [UPLINK, CONTAINER, &bridge, &format!("p{}", self::bridge(NET_A))] {
+            ip(&format!("link set {device} addrgenmode none up"));
+        }
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+        fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1")?;
+        let v = family.pick("-4", "-6");
+        ip(&format!("{v} route add default dev {UPLINK}"));
+        ip(&format!("neigh add {} lladdr 02:00:00:00:00:09 dev {UPLINK}", family.remote()));
+        let (wan, lan) = (if_nametoindex(UPLINK)?, if_nametoindex(CONTAINER)?);
+        host.datapath.add_masquerade_source(wan, family.host())?;
+        let flags = UplinkFlags::PRESENT | UplinkFlags::ETHERNET;
+        host.datapath.add_uplink(wan, flags)?;
+        for (name, device, direction) in [
+            (names::FROM_ENDPOINT, CONTAINER, TcAttachType::Ingress),
+            (names::TO_UPLINK, UPLINK, TcAttachType::Egress),
+        ] {
+            host.datapath.classifier(name)?.attach(device, direction)?;
+        }
+        // With masquerade and without, where the container's address is all that the uplink sees.
+        for (n, side, reason) in [
+            (0, FamilyFlags::MASQUERADE, Reason::MasqueradedRedirected),
+            (1, 0, Reason::UntranslatedRedirected),
+        ] {
+            host.datapath.set_network(NET_A, &network(NET_A, side, NetworkFlags::FAST)?)?;
+            let (slot, mac) = (slot(NET_A, 2), mac(NET_A, 2));
+            let port = BridgePort { slot, network: NET_A, mac, sandbox: slot };
+            host.datapath.add_bridge_port(lan, &port)?;
+            let own = end(inside(family, NET_A, 2), 5000 + n);
+            let call = Packet::new(Kind::Udp, own, end(family.remote(), 53));
+            let source = if n == 0 { end(family.host(), 5000) } else { own };
+            let leaving = call.from(source).with_ttl(63);
+            ct.send(&call.frame_for(bridge_mac(NET_A), mac))?;
+            let datagram = leaving.datagram();
+            let frame = up.receive(&format!("{leaving:?} leaves"), |frame| frame[14..] == datagram);
+            ensure!(frame[..6] == [2, 0, 0, 0, 0, 9], "{frame:02x?}");
+            let packets = host.packets()?;
+            ensure!(packets.get(&reason) == Some(&1), "{packets:?}");
+            ensure!(packets.get(&Reason::NotOurs) == Some(&(u64::from(n) + 1)), "{packets:?}");
+            ensure!(!packets.contains_key(&Reason::Untranslated), "{packets:?}");
+            ensure!(host.datapath.halves()?.len() == 2 * (usize::from(n) + 1));
+        }
+        Ok(())
     })
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use netd_common::reason::Reason;
+use netd_common::reason::{Reason, Verdict};
 use netd_tests::{packet::Packet, prog::flows::Half};
 
 use crate::host::{At, Host};
@@ -118,14 +118,17 @@ impl Host {
 
 /// Whether a packet with this reason may leave changed.
 pub(crate) fn translates(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::Published
-            | Reason::PublishedReply
-            | Reason::Masqueraded
-            | Reason::MasqueradeReply
-            | Reason::Untranslated
-    )
+    let stays = [Reason::SameNetworkRedirected];
+    reason.verdict() == Verdict::Redirect && !stays.contains(&reason)
+        || matches!(
+            reason,
+            Reason::Published
+                | Reason::PublishedReply
+                | Reason::Masqueraded
+                | Reason::MasqueradeReply
+                | Reason::Untranslated
+                | Reason::NotDeliverable
+        )
 }
 
 /// Both halves of a flow whose first packet is seen on one side as `seen` and on the other as `becomes`.
@@ -138,6 +141,7 @@ pub(crate) fn flow(is_begun_outside: bool, seen: &Packet, becomes: &Packet) -> [
             dst: seen.dst,
             new_src: becomes.src,
             new_dst: becomes.dst,
+            redirected_to: 0,
         },
         Half {
             is_on_uplink: !is_begun_outside,
@@ -146,6 +150,7 @@ pub(crate) fn flow(is_begun_outside: bool, seen: &Packet, becomes: &Packet) -> [
             dst: becomes.src,
             new_src: seen.dst,
             new_dst: seen.src,
+            redirected_to: 0,
         },
     ]
 }

@@ -1,10 +1,11 @@
-//! The host that the programs run on: one uplink, three networks, and some published ports, in both
+//! The host that the programs run on: one uplink, four networks, and some published ports, in both
 //! families.
 //!
 //! ```text
 //!   UPLINK ── host ──┬── NET_A   1: .2, .3    masquerade, icc
 //!                    ├── NET_B   2: .2        masquerade
-//!                    └── ROUTED  3: .2        icc
+//!                    ├── ROUTED  3: .2        icc, gateway mode routed
+//!                    └── OPEN    4: .2        masquerade, icc, gateway mode nat-unprotected
 //! ```
 
 use std::{
@@ -14,10 +15,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use netd_common::{
-    address::{Address, V4, V6},
+    address::Address,
     config::{ConfigFlags, DatapathConfig},
     names,
-    network::{BridgePort, Endpoint, Network, NetworkFamily, NetworkFlags},
+    network::{BridgePort, Endpoint, FamilyFlags, Network, NetworkFamily, NetworkFlags},
     reason::Reason,
 };
 use netd_tests::{
@@ -30,7 +31,11 @@ pub(crate) const UPLINK: u32 = 50;
 pub(crate) const NET_A: u16 = 1;
 pub(crate) const NET_B: u16 = 2;
 pub(crate) const ROUTED: u16 = 3;
-const ENDPOINTS: [(u16, u8); 4] = [(NET_A, 2), (NET_A, 3), (NET_B, 2), (ROUTED, 2)];
+pub(crate) const OPEN: u16 = 4;
+const ENDPOINTS: [(u16, u8); 5] = [(NET_A, 2), (NET_A, 3), (NET_B, 2), (ROUTED, 2), (OPEN, 2)];
+
+/// The largest packet that a network's containers take.
+pub(crate) const MTU: u16 = 1400;
 
 /// 8080/tcp leads to port 80, and 5353/udp to port 53, of .2 on NET_A.
 pub(crate) const WEB: u16 = 8080;
@@ -51,7 +56,7 @@ pub(crate) struct At {
 }
 
 const fn at(program: &'static str, ifindex: u32, ingress_ifindex: u32) -> At {
-    At { program, place: Place { ifindex, ingress_ifindex } }
+    At { program, place: Place { ifindex, ingress_ifindex, segment_len: 0 } }
 }
 
 pub(crate) const FROM_UPLINK: At = at(names::FROM_UPLINK, UPLINK, UPLINK);
@@ -68,6 +73,15 @@ pub(crate) const fn to_endpoint(network: u16, n: u8, ingress: u32) -> At {
     at(names::TO_ENDPOINT, port(network, n), ingress)
 }
 
+/// On a network's bridge, from one of its ports.
+pub(crate) const fn from_bridge(network: u16) -> At {
+    at(names::FROM_BRIDGE, bridge(network), bridge(network))
+}
+
+pub(crate) const fn to_bridge(network: u16, ingress: u32) -> At {
+    at(names::TO_BRIDGE, bridge(network), ingress)
+}
+
 /// A network's bridge.
 pub(crate) const fn bridge(network: u16) -> u32 {
     10 + network as u32
@@ -76,6 +90,16 @@ pub(crate) const fn bridge(network: u16) -> u32 {
 /// The host's end of an endpoint's veth pair.
 pub(crate) const fn port(network: u16, n: u8) -> u32 {
     100 * network as u32 + n as u32
+}
+
+/// An endpoint's MAC address.
+pub(crate) const fn mac(network: u16, n: u8) -> [u8; 6] {
+    [2, 0, 0, network as u8, 1, n]
+}
+
+/// The MAC address of a network's bridge.
+pub(crate) const fn bridge_mac(network: u16) -> [u8; 6] {
+    [2, 0, 0, network as u8, 0, 0xbb]
 }
 
 pub(crate) const fn slot(network: u16, n: u8) -> u32 {
@@ -108,13 +132,22 @@ pub(crate) fn on_a_host(test: fn(&mut Host, Family) -> Result<()>) -> Result<()>
     on_a_host_with(1_024, test)
 }
 
+/// As [`on_a_host`], with redirection of new flows.
+pub(crate) fn on_a_fast_host(test: fn(&mut Host, Family) -> Result<()>) -> Result<()> {
+    for family in Family::BOTH {
+        let run = || test(&mut Host::new(1_024, NetworkFlags::FAST)?, family);
+        in_new_netns(&devices(), run).with_context(|| family.to_string())?;
+    }
+    Ok(())
+}
+
 /// As [`on_a_host`], with connection tables that hold `max_halves` halves of flows.
 pub(crate) fn on_a_host_with(
     max_halves: u32,
     test: fn(&mut Host, Family) -> Result<()>,
 ) -> Result<()> {
     for family in Family::BOTH {
-        let run = || test(&mut Host::new(max_halves)?, family);
+        let run = || test(&mut Host::new(max_halves, 0)?, family);
         in_new_netns(&devices(), run).with_context(|| family.to_string())?;
     }
     Ok(())
@@ -126,11 +159,14 @@ fn devices() -> Vec<String> {
     let veth = |index: &u32| {
         format!("link add h{index} index {index} address {mac} type veth peer name p{index}")
     };
-    [UPLINK].iter().chain(&ports).map(veth).collect()
+    // Bridges come first, before the kernel numbers peers like them. Who is plugged into them the programs
+    // know from their maps.
+    let bridges = [NET_A, NET_B, ROUTED, OPEN].map(bridge);
+    bridges.iter().chain(&[UPLINK]).chain(&ports).map(veth).collect()
 }
 
 impl Host {
-    fn new(max_halves: u32) -> Result<Self> {
+    fn new(max_halves: u32, flags: u32) -> Result<Self> {
         let mut datapath = Datapath::load(max_halves)?;
         let config = DatapathConfig {
             secret: [1, 2],
@@ -138,9 +174,11 @@ impl Host {
             ..DatapathConfig::DEFAULT
         };
         datapath.configure(&config)?;
-        add_network(&mut datapath, NET_A, NetworkFlags::MASQUERADE | NetworkFlags::ICC)?;
-        add_network(&mut datapath, NET_B, NetworkFlags::MASQUERADE)?;
-        add_network(&mut datapath, ROUTED, NetworkFlags::ICC)?;
+        let (masquerade, icc) = (FamilyFlags::MASQUERADE, flags | NetworkFlags::ICC);
+        add_network(&mut datapath, NET_A, masquerade, icc)?;
+        add_network(&mut datapath, NET_B, masquerade, flags)?;
+        add_network(&mut datapath, ROUTED, FamilyFlags::ROUTED, icc)?;
+        add_network(&mut datapath, OPEN, masquerade | FamilyFlags::UNPROTECTED, icc)?;
         for family in Family::BOTH {
             datapath.add_host_address(family.host())?;
             datapath.add_masquerade_source(UPLINK, family.host())?;
@@ -168,19 +206,27 @@ const fn slot_of_the_published_container() -> u32 {
     slot(NET_A, 2)
 }
 
-fn add_network(datapath: &mut Datapath, number: u16, flags: u32) -> Result<()> {
-    let v4 = side::<V4>(inside(Family::V4, number, 0), 16)?;
-    let v6 = side::<V6>(inside(Family::V6, number, 0), 64)?;
-    let flags = flags | NetworkFlags::PRESENT;
-    let bridge_ifindex = bridge(number);
-    datapath.set_network(number, &Network { v4, v6, bridge_ifindex, flags, reserved: 0 })?;
+/// What the programs know of a network.
+pub(crate) fn network(number: u16, side_flags: u32, flags: u32) -> Result<Network> {
+    Ok(Network {
+        v4: side(Family::V4, number, side_flags)?,
+        v6: side(Family::V6, number, side_flags)?,
+        bridge_ifindex: bridge(number),
+        flags: flags | NetworkFlags::PRESENT,
+        bridge_mac: bridge_mac(number),
+        mtu: MTU,
+    })
+}
+
+fn add_network(datapath: &mut Datapath, number: u16, side_flags: u32, flags: u32) -> Result<()> {
+    datapath.set_network(number, &network(number, side_flags, flags)?)?;
+    datapath.add_bridge(bridge(number), number)?;
     for family in Family::BOTH {
         datapath.add_subnet(inside(family, number, 0), family.pick(16, 64), number)?;
         datapath.add_host_address(inside(family, number, 1))?;
     }
     for (network, n) in ENDPOINTS.into_iter().filter(|endpoint| endpoint.0 == number) {
-        let (slot, ifindex, mac) = (slot(network, n), port(network, n), [2, 0, 0, 0, 1, n]);
-        datapath.count_traffic(slot)?;
+        let (slot, ifindex, mac) = (slot(network, n), port(network, n), mac(network, n));
         datapath.add_bridge_port(ifindex, &BridgePort { slot, network, mac, sandbox: slot })?;
         for family in Family::BOTH {
             let endpoint = Endpoint { ifindex, slot, network, mac, sandbox: slot };
@@ -190,16 +236,17 @@ fn add_network(datapath: &mut Datapath, number: u16, flags: u32) -> Result<()> {
     Ok(())
 }
 
-fn side<A: Address>(subnet: IpAddr, bits: u32) -> Result<NetworkFamily<A>> {
+fn side<A: Address>(family: Family, number: u16, flags: u32) -> Result<NetworkFamily<A>> {
     let addr = |ip| A::from_ip(ip).context("the family of the subnet");
-    let mask = match subnet {
-        IpAddr::V4(_) => IpAddr::from((u32::MAX << (32 - bits)).to_be_bytes()),
-        IpAddr::V6(_) => IpAddr::from((u128::MAX << (128 - bits)).to_be_bytes()),
+    let mask: IpAddr = match family {
+        Family::V4 => (u32::MAX << 16).to_be_bytes().into(),
+        Family::V6 => (u128::MAX << 64).to_be_bytes().into(),
     };
     Ok(NetworkFamily {
-        subnet: addr(subnet)?,
+        subnet: addr(inside(family, number, 0))?,
         mask: addr(mask)?,
         snat_source: A::UNSPECIFIED,
-        present: 1,
+        bridge_addr: addr(inside(family, number, 1))?,
+        flags: flags | FamilyFlags::PRESENT,
     })
 }

@@ -9,9 +9,12 @@ mod host;
 mod tun;
 
 mod devices;
+mod fast;
+mod inside;
 mod lifetime;
 mod loading;
 mod malformed;
 mod policy;
 mod source_ports;
 mod walks;
+mod wire;

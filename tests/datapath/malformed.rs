@@ -1,7 +1,7 @@
 //! Frames that nobody meant: each meets one reason, and one that is not translated leaves as it came.
 
 use anyhow::{Result, ensure};
-use netd_common::reason::Reason;
+use netd_common::{names, reason::Reason};
 use netd_tests::{
     family::Family,
     packet::{ACK, Kind, Packet, SYN},
@@ -59,7 +59,11 @@ fn a_packet_cut_anywhere_is_dropped() -> Result<()> {
             for (len, at) in
                 (packet.transport_offset()..frame.len()).flat_map(|len| PLACES.map(|at| (len, at)))
             {
-                host.judges(&[("cut", at, frame[..len].to_vec(), Reason::Malformed)])?;
+                // Of what is no container's nothing more is read where it leaves.
+                let is_others =
+                    at.program == names::TO_UPLINK && packet.src.ip() != inside(family, NET_A, 2);
+                let reason = if is_others { Reason::NotOurs } else { Reason::Malformed };
+                host.judges(&[("cut", at, frame[..len].to_vec(), reason)])?;
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use netd_common::{
     names,
-    network::{BridgePort, Endpoint},
+    network::{BridgePort, Endpoint, UplinkFlags},
     reason::Reason,
 };
 use netd_tests::{
@@ -117,7 +117,7 @@ fn a_container_sends_where_it_may_and_as_itself() -> Result<()> {
             }
         }
         let from = |addr| call(family).from(end(addr, 5)).frame();
-        let stranger = At { place: Place { ifindex: UPLINK, ingress_ifindex: UPLINK }, ..at };
+        let stranger = At { place: FROM_UPLINK.place, ..at };
         host.judges(&[
             ("another's", at, from(inside(family, NET_B, 2)), Reason::SourceNotInSubnet),
             ("outside", at, from(family.client()), Reason::SourceNotInSubnet),
@@ -153,8 +153,10 @@ fn a_container_receives_what_it_may() -> Result<()> {
         }
         host.datapath.allow(NET_A, NET_B)?;
         let allowed = neighbour.to(end(inside(family, NET_B, 2), 80)).frame();
+        // To a container that netd does not know yet.
+        let unknown = neighbour.to(end(inside(family, NET_B, 9), 80)).frame();
         host.judges(&[
-            ("leaving", from_endpoint(NET_A, 3), allowed.clone(), Reason::NetworksAllowed),
+            ("leaving", from_endpoint(NET_A, 3), unknown, Reason::NetworksAllowed),
             ("entering", to_endpoint(NET_B, 2, BRIDGE), allowed, Reason::NetworksAllowed),
         ])
     })
@@ -170,7 +172,7 @@ fn what_is_routed_back_into_its_network_is_judged_as_switched() -> Result<()> {
             for packet in every_protocol(&call) {
                 host.judges(&[
                     ("routed back", at(bridge(network)), packet.frame(), reason),
-                    ("outside", at(UPLINK), packet.frame(), Reason::NetworksApart),
+                    ("outside", at(UPLINK), packet.frame(), Reason::UnknownPort),
                 ])?;
             }
         }
@@ -236,7 +238,9 @@ const VPN: u32 = 61;
 
 /// A host that forwards from the first network's bridge, with an uplink and another device.
 fn forwarding(family: Family) -> Result<()> {
-    for (index, name) in [(BRIDGE, "bridge"), (SECOND_UPLINK, "wan"), (VPN, "vpn")] {
+    ip(&format!("link set h{BRIDGE} up"));
+    ip(&format!("link set p{BRIDGE} up"));
+    for (index, name) in [(SECOND_UPLINK, "wan"), (VPN, "vpn")] {
         ip(&format!("link add {name} index {index} type veth peer name far-{name}"));
         ip(&format!("link set {name} up"));
         ip(&format!("link set far-{name} up"));
@@ -254,7 +258,7 @@ fn nowhere(family: Family) -> IpAddr {
     family.pick([198, 51, 100, 99].into(), [0x2001, 0xdb8, 2, 0, 0, 0, 0, 99].into())
 }
 
-fn ip(line: &str) {
+pub(crate) fn ip(line: &str) {
     run(Command::new("ip").args(line.split_whitespace()), "").ok();
 }
 
@@ -267,7 +271,7 @@ fn a_container_leaves_by_uplinks_only() -> Result<()> {
         for packet in every_protocol(&to(family.client())) {
             host.judges(&[("not yet", at, packet.frame(), Reason::NotAnUplink)])?;
         }
-        host.datapath.add_uplink(SECOND_UPLINK)?;
+        host.datapath.add_uplink(SECOND_UPLINK, UplinkFlags::PRESENT)?;
         for (row, addr, reason) in [
             ("uplink", family.client(), Reason::ContainerToOutside),
             ("vpn", family.remote(), Reason::NotAnUplink),
@@ -293,7 +297,7 @@ fn a_container_leaves_by_uplinks_only() -> Result<()> {
 fn a_packet_too_large_for_the_device_is_judged_like_any_other() -> Result<()> {
     on_a_host(|host, family| {
         forwarding(family)?;
-        host.datapath.add_uplink(SECOND_UPLINK)?;
+        host.datapath.add_uplink(SECOND_UPLINK, UplinkFlags::PRESENT)?;
         for (device, addr, reason) in [
             ("wan", family.client(), Reason::ContainerToOutside),
             ("vpn", family.remote(), Reason::NotAnUplink),
@@ -361,7 +365,7 @@ fn what_cannot_be_translated_does_not_leave() -> Result<()> {
             Family::V6 => fragment[20] = 44,
         }
         let second_uplink = port(NET_B, 2);
-        let place = Place { ifindex: second_uplink, ingress_ifindex: BRIDGE };
+        let place = Place { ifindex: second_uplink, ..TO_UPLINK.place };
         let on_second = At { program: names::TO_UPLINK, place };
         let unreachable = Kind::Icmp(family.pick(3, 1));
         host.judges(&[
@@ -416,9 +420,14 @@ fn frames_that_are_not_plain_ip_are_never_touched() -> Result<()> {
             ("from outside", beyond, vlan.clone(), Reason::UnknownPort),
             ("icc off", to_endpoint(NET_B, 2, port(NET_B, 2)), vlan, Reason::IccOff),
         ])?;
-        for mac in [OTHER_MAC, [0xff; 6], [1, 0, 0x5e, 0, 0, 1]] {
-            let frame = [&mac[..], &web[6..]].concat();
-            host.judges(&[("another's frame", FROM_UPLINK, frame, Reason::OtherHost)])?;
+        // The host takes these, so nobody outside passes for a container with them either.
+        let forged =
+            Packet::new(Kind::EchoRequest, end(inside(family, NET_A, 2), 1), end(family.host(), 0));
+        let to_mac = |mac: [u8; 6]| [&mac[..], &web[6..]].concat();
+        host.judges(&[("another's", FROM_UPLINK, to_mac(OTHER_MAC), Reason::OtherHost)])?;
+        for mac in [[0xff; 6], [1, 0, 0x5e, 0, 0, 1], [1, 0x80, 0xc2, 0, 0, 0]] {
+            let frame = [&mac[..], &forged.frame()[6..]].concat();
+            host.judges(&[("to a group", FROM_UPLINK, frame, Reason::SpoofedSource)])?;
         }
         Ok(())
     })

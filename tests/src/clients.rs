@@ -4,10 +4,22 @@ use std::{
     fmt,
     io::{self, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     time::Duration,
 };
 
-use crate::{family::Family, netns::Namespace, process::Outcome, servers::BIG_FILE_BYTES};
+use nix::sys::{
+    socket::{
+        AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
+        sockopt,
+    },
+    time::TimeVal,
+};
+
+use crate::{
+    condition::eventually_some, family::Family, netns::Namespace, process::Outcome,
+    servers::BIG_FILE_BYTES,
+};
 
 /// How long a packet is waited for that should come.
 const PATIENCE_SECS: &str = "10";
@@ -36,6 +48,8 @@ pub enum NoConnection {
     Refused,
     /// Silence.
     TimedOut,
+    /// There was one, and it broke.
+    Broken,
 }
 
 /// Fetches the page at an address with curl.
@@ -68,10 +82,12 @@ pub fn try_fetch(from: &Namespace, to: SocketAddr) -> Result<Page, NoConnection>
     // Source: "EXIT CODES" of curl(1).
     const COULD_NOT_CONNECT: i32 = 7;
     const TIMED_OUT: i32 = 28;
+    const RECEIVE_FAILED: i32 = 56;
     let outcome = curl(from, IMPATIENCE_SECS, &format!("http://{to}/"));
     match outcome.status {
         Some(COULD_NOT_CONNECT) => Err(NoConnection::Refused),
         Some(TIMED_OUT) => Err(NoConnection::TimedOut),
+        Some(RECEIVE_FAILED) => Err(NoConnection::Broken),
         _ => Ok(page(&outcome.ok())),
     }
 }
@@ -121,6 +137,33 @@ impl Connection {
         Self(connected.unwrap_or_else(|error| panic!("{to} cannot be connected to: {error}")))
     }
 
+    /// Connects from a port of the client's choice, once its last connection from there is gone.
+    ///
+    /// # Panics
+    /// Where nobody answers.
+    #[track_caller]
+    pub fn open_from(from: &Namespace, port: u16, to: SocketAddr) -> Self {
+        eventually_some(&format!("port {port} of {} is free", from.name()), || {
+            match from.inside(|| connect_from(port, to)) {
+                Ok(stream) => Some(Self(stream)),
+                Err(error) if is_in_use(&error) => None,
+                Err(error) => panic!("{to} cannot be connected to from port {port}: {error}"),
+            }
+        })
+    }
+
+    /// Lets the server close the connection, which leaves the client's port free.
+    ///
+    /// # Panics
+    /// Where the server does not.
+    #[track_caller]
+    pub fn close(mut self) {
+        let mut rest = Vec::new();
+        let asked = self.0.write_all(b"GET / HTTP/1.0\r\n\r\n");
+        let closed = asked.and_then(|()| self.0.read_to_end(&mut rest));
+        closed.unwrap_or_else(|error| panic!("the connection is broken: {error}"));
+    }
+
     /// Fetches the page over this connection.
     ///
     /// # Panics
@@ -151,6 +194,31 @@ impl Connection {
     }
 }
 
+/// A TCP connection of the calling thread's namespace from a port of its own choice.
+fn connect_from(port: u16, to: SocketAddr) -> io::Result<TcpStream> {
+    let family = Family::of(to.ip()).pick(AddressFamily::Inet, AddressFamily::Inet6);
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let patience = TimeVal::new(10, 0);
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    setsockopt(&socket, sockopt::SendTimeout, &patience)?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(any_address(to, port)))?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    Ok(socket.into())
+}
+
+fn is_in_use(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
+}
+
+/// The unspecified address of the same family.
+fn any_address(of: SocketAddr, port: u16) -> SocketAddr {
+    match Family::of(of.ip()) {
+        Family::V4 => ([0; 4], port).into(),
+        Family::V6 => ([0_u16; 8], port).into(),
+    }
+}
+
 /// Whether an address answers a ping.
 #[track_caller]
 pub fn pings(from: &Namespace, to: IpAddr) -> bool {
@@ -178,14 +246,25 @@ pub struct Echo {
 /// Where none comes.
 #[track_caller]
 pub fn ask_udp(from: &Namespace, to: SocketAddr, text: &str) -> Echo {
+    let socket = udp_socket(from, to);
+    let socket = socket.unwrap_or_else(|error| panic!("no socket for {to}: {error}"));
+    ask_by(&socket, text)
+}
+
+/// Sends a text to the UDP echo that a socket is connected to, and returns the answer.
+///
+/// # Panics
+/// Where none comes.
+#[track_caller]
+pub fn ask_by(socket: &UdpSocket, text: &str) -> Echo {
     let mut tries = 10;
     loop {
         tries -= 1;
-        match try_ask_udp(from, to, text, UDP_RETRY) {
+        match try_ask_by(socket, text, UDP_RETRY) {
             Ok(echo) => return echo,
             // Datagrams may be lost, while a neighbour is looked for say.
             Err(error) if is_timeout(&error) && tries > 0 => {}
-            Err(error) => panic!("udp {to} does not answer: {error}"),
+            Err(error) => panic!("udp {:?} does not answer: {error}", socket.peer_addr()),
         }
     }
 }
@@ -196,16 +275,15 @@ pub fn ask_udp(from: &Namespace, to: SocketAddr, text: &str) -> Echo {
 /// Where there is no socket to be had.
 #[track_caller]
 pub fn answers_udp(from: &Namespace, to: SocketAddr) -> bool {
-    try_ask_udp(from, to, "hello", Duration::from_millis(500)).is_ok()
+    udp_socket(from, to).is_ok_and(|socket| answers_by(&socket))
 }
 
-fn try_ask_udp(
-    from: &Namespace,
-    to: SocketAddr,
-    text: &str,
-    patience: Duration,
-) -> io::Result<Echo> {
-    let socket = udp_socket(from, to)?;
+/// Whether the UDP echo that a socket is connected to answers soon: meant for what should not be reached.
+pub fn answers_by(socket: &UdpSocket) -> bool {
+    try_ask_by(socket, "hello", Duration::from_millis(500)).is_ok()
+}
+
+fn try_ask_by(socket: &UdpSocket, text: &str, patience: Duration) -> io::Result<Echo> {
     socket.set_read_timeout(Some(patience))?;
     socket.send(format!("{text}\n").as_bytes())?;
     let mut buffer = [0; 512];
@@ -222,15 +300,35 @@ fn try_ask_udp(
 /// # Errors
 /// Where there is no route to the address.
 pub fn udp_socket(from: &Namespace, to: SocketAddr) -> io::Result<UdpSocket> {
+    udp_socket_from(from, 0, to)
+}
+
+/// The same from a port of the client's choice.
+///
+/// # Errors
+/// Where there is no route to the address, or the port is in use.
+pub fn udp_socket_from(from: &Namespace, port: u16, to: SocketAddr) -> io::Result<UdpSocket> {
     from.inside(|| {
-        let any: SocketAddr = match Family::of(to.ip()) {
-            Family::V4 => ([0; 4], 0).into(),
-            Family::V6 => ([0_u16; 8], 0).into(),
-        };
-        let socket = UdpSocket::bind(any)?;
+        let socket = bind_udp(any_address(to, port))?;
         socket.connect(to)?;
         Ok(socket)
     })
+}
+
+/// A UDP socket of the calling thread's namespace, of one family: the same port may have another one in
+/// the other family.
+///
+/// # Errors
+/// Where the port is in use.
+pub fn bind_udp(own: SocketAddr) -> io::Result<UdpSocket> {
+    let family = Family::of(own.ip());
+    let kind = family.pick(AddressFamily::Inet, AddressFamily::Inet6);
+    let socket = socket(kind, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    if family == Family::V6 {
+        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+    }
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(own))?;
+    Ok(socket.into())
 }
 
 fn is_timeout(error: &io::Error) -> bool {

@@ -45,7 +45,8 @@ pub fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option
     }
 }
 
+/// The time, for tests that measure.
 #[expect(clippy::disallowed_methods, reason = "tests wait in real time")]
-fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }

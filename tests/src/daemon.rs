@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     condition::eventually,
+    data_path::DataPath,
     netns::{Namespace, PINS_DIR, PINS_PREFIX},
     process::{Outcome, Running, run_in},
 };
@@ -22,6 +23,7 @@ const CONFIG: &str = "[datapath]\nmax_flows = 8192\n";
 pub struct Daemon {
     running: Option<Running>,
     program: PathBuf,
+    data_path: DataPath,
     /// Where the log of the daemon that runs begins in the file that all of them share.
     log_start: usize,
     host: PathBuf,
@@ -39,6 +41,7 @@ impl Daemon {
         let this = Self {
             running: None,
             program: binary(),
+            data_path: DataPath::under_test(),
             log_start: 0,
             host: host.path().to_owned(),
             dir: env::temp_dir().join(name),
@@ -94,7 +97,10 @@ impl Daemon {
     /// Where that fails.
     #[track_caller]
     pub fn spawn(&mut self, args: &[&str]) {
-        let line = format!("run {} --config {}", self.places(), self.config().display());
+        let config = fs::read_to_string(self.config()).unwrap_or_default();
+        let is_chosen = config.contains("mode =") || args.contains(&"--datapath");
+        let path = if is_chosen { String::new() } else { format!("--datapath {}", self.data_path) };
+        let line = format!("run {} --config {} {path}", self.places(), self.config().display());
         let words: Vec<&str> = line.split_whitespace().chain(args.iter().copied()).collect();
         self.log_start = self.log().len();
         let (program, log) = (self.program.clone(), self.log_path());

@@ -3,10 +3,13 @@
 pub mod clients;
 pub mod condition;
 pub mod daemon;
+pub mod data_path;
 pub mod family;
+pub mod hostile;
 pub mod netns;
 pub mod packet;
 pub mod process;
 pub mod prog;
+pub mod raw;
 pub mod servers;
 pub mod topology;

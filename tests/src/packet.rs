@@ -18,7 +18,6 @@ pub const RST: u8 = 4;
 pub const ACK: u8 = 16;
 
 const ETHERNET_LEN: usize = 14;
-const TTL: u8 = 64;
 
 /// What a packet carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +49,14 @@ pub struct Packet {
     pub dst: SocketAddr,
     /// What follows the headers.
     pub payload: Vec<u8>,
+    /// How many more hops it may take.
+    pub ttl: u8,
 }
 
 impl Packet {
     /// A packet with a short payload.
     pub fn new(kind: Kind, src: SocketAddr, dst: SocketAddr) -> Self {
-        Self { kind, src, dst, payload: b"payload".to_vec() }
+        Self { kind, src, dst, payload: b"payload".to_vec(), ttl: 64 }
     }
 
     /// The same packet from another end.
@@ -76,6 +77,18 @@ impl Packet {
         Self { kind, ..self.clone() }
     }
 
+    /// The same packet with this many hops to go.
+    #[must_use]
+    pub fn with_ttl(&self, ttl: u8) -> Self {
+        Self { ttl, ..self.clone() }
+    }
+
+    /// The same packet with a payload of this length.
+    #[must_use]
+    pub fn with_payload_len(&self, len: usize) -> Self {
+        Self { payload: vec![0x55; len], ..self.clone() }
+    }
+
     /// What the receiver answers.
     #[must_use]
     pub fn reply(&self) -> Self {
@@ -86,7 +99,7 @@ impl Packet {
         } else {
             self.kind
         };
-        Self { kind, src: self.dst, dst: self.src, payload: b"an answer".to_vec() }
+        Self { payload: b"an answer".to_vec(), ..Self::new(kind, self.dst, self.src) }
     }
 
     /// The protocol number.
@@ -107,8 +120,13 @@ impl Packet {
 
     /// The frame that a device of the host receives.
     pub fn frame(&self) -> Vec<u8> {
+        self.frame_for(HOST_MAC, OTHER_MAC)
+    }
+
+    /// The frame from one MAC address to another.
+    pub fn frame_for(&self, dst: [u8; 6], src: [u8; 6]) -> Vec<u8> {
         let ethertype: [u8; 2] = if self.src.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
-        [&HOST_MAC[..], &OTHER_MAC, &ethertype, &self.datagram()].concat()
+        [&dst[..], &src, &ethertype, &self.datagram()].concat()
     }
 
     /// The IP packet.
@@ -127,7 +145,7 @@ impl Packet {
         match (self.src.ip(), self.dst.ip()) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 let [high, low] = (payload_len + 20).to_be_bytes();
-                let mut header = vec![0x45, 0, high, low, 0, 0, 0x40, 0, TTL, proto, 0, 0];
+                let mut header = vec![0x45, 0, high, low, 0, 0, 0x40, 0, self.ttl, proto, 0, 0];
                 header.extend(src.octets());
                 header.extend(dst.octets());
                 let checksum = checksum(&[&header]);
@@ -136,7 +154,7 @@ impl Packet {
             }
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
                 let [high, low] = payload_len.to_be_bytes();
-                let mut header = vec![0x60, 0, 0, 0, high, low, proto, TTL];
+                let mut header = vec![0x60, 0, 0, 0, high, low, proto, self.ttl];
                 header.extend(src.octets());
                 header.extend(dst.octets());
                 header

@@ -6,10 +6,10 @@ pub mod maps;
 
 use std::{env, fs, path::PathBuf, process::Command, thread};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{CgroupSockAddr, Program, SchedClassifier, TestRun as _, TestRunOptions},
+    programs::{CgroupSockAddr, Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use netd_common::reason::Verdict;
 use nix::sched::{CloneFlags, unshare};
@@ -20,6 +20,16 @@ use crate::process::run;
 const PASS: u32 = u32::MAX;
 /// `TC_ACT_SHOT`.
 const DROP: u32 = 2;
+/// `TC_ACT_REDIRECT`.
+const REDIRECT: u32 = 7;
+
+/// `XDP_DROP` of `linux/bpf.h`.
+const XDP_DROP: u32 = 1;
+/// `XDP_PASS`.
+const XDP_PASS: u32 = 2;
+
+/// The device that the kernel tries XDP programs on: the namespace's `lo`.
+pub const WIRE: u32 = 1;
 
 /// The object, loaded: programs and maps that are nobody else's.
 pub struct Datapath {
@@ -33,11 +43,14 @@ pub struct Place {
     pub ifindex: u32,
     /// The device of entry; 0 where the host made the packet.
     pub ingress_ifindex: u32,
+    /// How much payload each packet has that was merged into this one; 0 where it is one.
+    pub segment_len: u32,
 }
 
 /// Where the kernel's `struct __sk_buff` has the fields that a test sets, in 32-bit words.
 const INGRESS_IFINDEX: usize = 9;
 const IFINDEX: usize = 10;
+const GSO_SIZE: usize = 44;
 
 impl Datapath {
     /// Loads the object; a connection table holds `max_halves` halves of flows.
@@ -61,13 +74,15 @@ impl Datapath {
     /// # Errors
     /// Where the program cannot be loaded or the kernel refuses to run it on this frame.
     pub fn run(&mut self, name: &str, place: Place, frame: &[u8]) -> Result<(Verdict, Vec<u8>)> {
-        let mut buffer = [0u32; IFINDEX + 1];
+        let mut buffer = [0u32; GSO_SIZE + 1];
         buffer[INGRESS_IFINDEX] = place.ingress_ifindex;
         buffer[IFINDEX] = place.ifindex;
+        buffer[GSO_SIZE] = place.segment_len;
         let (code, frame) = self.test_run(name, frame, Some(bytemuck::bytes_of(&buffer)), 1)?;
         match code {
             PASS => Ok((Verdict::Pass, frame)),
             DROP => Ok((Verdict::Drop, frame)),
+            REDIRECT => Ok((Verdict::Redirect, frame)),
             code => bail!("{name} has returned {code}"),
         }
     }
@@ -91,6 +106,39 @@ impl Datapath {
         let result = self.classifier(name)?.test_run(options)?;
         after.truncate(result.data_size_out as usize);
         Ok((result.return_value, after))
+    }
+
+    /// Runs an XDP program on a frame that came in on [`WIRE`], and sees to it that it leaves it as it is.
+    ///
+    /// # Errors
+    /// Where the program cannot be loaded, changes the frame or answers strangely.
+    pub fn run_on_frame(&mut self, name: &str, frame: &[u8]) -> Result<Verdict> {
+        let mut after = vec![0; frame.len() + 64];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut after),
+            ..TestRunOptions::default()
+        };
+        let result = self.xdp(name)?.test_run(options)?;
+        after.truncate(result.data_size_out as usize);
+        ensure!(after == frame, "{name} has changed the frame");
+        match result.return_value {
+            XDP_PASS => Ok(Verdict::Pass),
+            XDP_DROP => Ok(Verdict::Drop),
+            code => bail!("{name} has returned {code}"),
+        }
+    }
+
+    /// An XDP program, loaded.
+    ///
+    /// # Errors
+    /// Where there is none of that name or the verifier refuses it.
+    pub fn xdp(&mut self, name: &str) -> Result<&mut Xdp> {
+        let program: &mut Xdp = self.program(name)?.try_into()?;
+        if program.fd().is_err() {
+            program.load().with_context(|| format!("{name} cannot be loaded"))?;
+        }
+        Ok(program)
     }
 
     /// A classifier, loaded.
@@ -125,7 +173,7 @@ impl Datapath {
 }
 
 /// The object that `NETD_EBPF_OBJECT` names, or the one that `cargo xtask` has built.
-fn object_path() -> PathBuf {
+pub fn object_path() -> PathBuf {
     match env::var_os("NETD_EBPF_OBJECT") {
         Some(path) => path.into(),
         None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/ebpf/netd-ebpf.o"),

@@ -39,8 +39,19 @@ fn a_published_port_counts_what_it_carries() {
 
 #[test]
 fn every_way_through_and_every_refusal_is_counted_under_its_reason() {
+    let fast = [
+        ["published_redirected", "published_reply_redirected"],
+        ["masqueraded_redirected", "masquerade_reply_redirected"],
+    ];
+    check_reasons("fast", fast);
+    let stack = [["published", "published_reply"], ["masqueraded", "masquerade_reply"]];
+    check_reasons("stack", stack);
+}
+
+/// Sends everything through a data path; `published` and `masqueraded` are the reasons of that path.
+fn check_reasons(path: &str, [published, masqueraded]: [[&str; 2]; 2]) {
     let world = World::new();
-    world.network("front", 1, "");
+    world.network("front", 1, &format!("--datapath {path}"));
     world.network("back", 2, "");
     world.route_client_to_containers(1);
     let web = world.container("web", "front", "-p 8080:80");
@@ -57,13 +68,13 @@ fn every_way_through_and_every_refusal_is_counted_under_its_reason() {
                 assert!(world.packets(reason) > before, "{family} {reason}");
             }
         };
-        check(&["published", "published_reply"], &|| {
+        check(&published, &|| {
             fetch(&world.client, at(family.host(), 8080));
         });
-        check(&["masqueraded", "masquerade_reply", "container_to_outside"], &|| {
+        check(&masqueraded, &|| {
             fetch(&app.namespace, at(family.remote(), 80));
         });
-        check(&["same_network"], &|| assert!(pings(&app.namespace, to)));
+        check(&["same_network_redirected"], &|| assert!(pings(&app.namespace, to)));
         check(&["host_to_container", "container_to_host"], &|| assert!(pings(&world.host, to)));
         check(&["direct_routing"], &|| {
             assert!(try_fetch(&world.client, at(to, 80)).is_err());
@@ -74,7 +85,8 @@ fn every_way_through_and_every_refusal_is_counted_under_its_reason() {
     }
     let stats = world.netd("stats --json").json();
     for row in stats.as_array().unwrap() {
-        assert!(row["verdict"] == "pass" || row["verdict"] == "drop", "{row}");
+        let verdict = row["verdict"].as_str().unwrap();
+        assert!(["pass", "redirect", "drop"].contains(&verdict), "{row}");
         assert_eq!(row["packets"] == 0, row["bytes"] == 0, "{row}");
     }
     let text = world.netd("stats").ok();

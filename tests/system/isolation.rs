@@ -1,47 +1,16 @@
 //! What is not to get through, and is counted.
 
+use std::net::IpAddr;
+
 use netd_tests::{
     clients::{NoConnection, answers_udp, ask_udp, fetch, pings, pings_at_once, try_fetch},
+    condition::eventually,
     family::Family,
+    hostile::wire::Wire,
+    packet::{Kind, Packet, checksum},
     servers,
     topology::{Container, World, at, gateway},
 };
-
-#[test]
-fn ports_that_are_not_published_are_closed() {
-    let world = World::new();
-    world.network("front", 1, "");
-    let web = world.container("web", "front", "-p 8080:80 -p 9000:9000/udp");
-    let _nginx = servers::nginx(&web.namespace, &[80, 81, 8081]);
-    let _echo = servers::udp_echo(&web.namespace, 9001);
-    for family in Family::BOTH {
-        for port in [80, 81, 8081, 9000] {
-            let refused = try_fetch(&world.client, at(family.host(), port));
-            assert_eq!(refused, Err(NoConnection::Refused), "{family} {port}");
-        }
-        assert!(!answers_udp(&world.client, at(family.host(), 9001)));
-    }
-}
-
-#[test]
-fn nobody_outside_reaches_a_container_by_its_address() {
-    let world = World::new();
-    world.network("front", 1, "");
-    world.route_client_to_containers(1);
-    let web = world.container("web", "front", "-p 80:80 -p 9000:9000/udp");
-    let _nginx = servers::nginx(&web.namespace, &[80]);
-    let _echo = servers::udp_echo(&web.namespace, 9000);
-    for family in Family::BOTH {
-        let address = world.address("web", family);
-        // A published port, once used, opens no other way.
-        fetch(&world.client, at(family.host(), 80));
-        let before = world.packets("direct_routing");
-        assert_eq!(try_fetch(&world.client, at(address, 80)), Err(NoConnection::TimedOut));
-        assert!(!answers_udp(&world.client, at(address, 9000)));
-        assert!(!pings_at_once(&world.client, address));
-        assert!(world.packets("direct_routing") >= before + 3);
-    }
-}
 
 #[test]
 fn nobody_outside_passes_for_a_container() {
@@ -55,6 +24,71 @@ fn nobody_outside_passes_for_a_container() {
         let line = format!("ping -n -q -c 1 -W 0.5 -I {forged} {}", family.host());
         assert!(!world.client.run(&line).is_ok());
         assert!(world.packets("spoofed_source") > before);
+    }
+}
+
+#[test]
+fn nobody_outside_passes_for_a_container_by_writing_to_everybody() {
+    let world = World::new();
+    world.network("inner", 1, "--internal");
+    let vault = world.container("vault", "inner", "");
+    let (client, sniffer) =
+        (Wire::sender(&world.client).unwrap(), Wire::sniffer(&vault.namespace).unwrap());
+    let ifindex = client.ifindex("eth0").unwrap();
+    for family in Family::BOTH {
+        let forged = at(world.address("vault", family), 1);
+        let lie = Packet::new(Kind::EchoRequest, forged, at(family.host(), 0));
+        for mac in [[0xff; 6], [0x33, 0x33, 0, 0, 0, 1], [1, 0, 0x5e, 0, 0, 1]] {
+            let before = world.packets("spoofed_source");
+            let frame = [&mac[..], &lie.frame()[6..]].concat();
+            client.send(ifindex, &frame).unwrap();
+            eventually("the lie is dropped", || world.packets("spoofed_source") > before);
+        }
+        let mut buffer = [0; 2048];
+        while let Some(frame) = sniffer.receive(&mut buffer).unwrap() {
+            let is_answer = frame.windows(lie.payload.len()).any(|bytes| bytes == lie.payload);
+            assert!(!is_answer, "{family}: the host has answered to the container");
+        }
+    }
+}
+
+#[test]
+fn the_hosts_errors_follow_no_source_route_to_another_network() {
+    let world = World::new();
+    world.network("inner", 1, "--internal");
+    world.network("back", 2, "");
+    let vault = world.container("vault", "inner", "");
+    let db = world.container("db", "back", "");
+    let sniffers = [&db.namespace, &world.client].map(|at| Wire::sniffer(at).unwrap());
+    let wire = Wire::sender(&vault.namespace).unwrap();
+    let bridge = world.netd("network inspect inner --json").json()[0]["bridge"].clone();
+    let mac = world.host.run(&format!("ip -json link show {}", bridge.as_str().unwrap())).json();
+    let mac = mac[0]["address"].as_str().unwrap().split(':');
+    let mac: Vec<u8> = mac.map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    let own = at(world.address("vault", Family::V4), 1);
+    let packet = Packet::new(Kind::Udp, own, at(gateway(Family::V4, 1).parse().unwrap(), 2));
+    for (way, sniffer) in
+        [world.address("db", Family::V4), Family::V4.client()].into_iter().zip(&sniffers)
+    {
+        let IpAddr::V4(way) = way else { unreachable!("an address of IPv4") };
+        // A source route that ends there, and an option that is broken: the host complains to its end.
+        let options = [&[137, 7, 8][..], &way.octets(), &[7, 40, 4, 0, 0]].concat();
+        let mut datagram = packet.datagram();
+        datagram.splice(20..20, options);
+        datagram[0] = 0x48;
+        datagram[3] += 12;
+        datagram[10..12].fill(0);
+        let sum = checksum(&[&datagram[..32]]).to_be_bytes();
+        datagram[10..12].copy_from_slice(&sum);
+        let frame = [&mac[..], &[2, 0, 0, 0, 0, 9, 8, 0], &datagram].concat();
+        let before = world.packets("source_route");
+        wire.send(wire.ifindex("eth0").unwrap(), &frame).unwrap();
+        eventually("the packet is dropped", || world.packets("source_route") > before);
+        let mut buffer = [0; 2048];
+        while let Some(frame) = sniffer.receive(&mut buffer).unwrap() {
+            let has_crossed = frame.windows(7).any(|bytes| bytes == packet.payload);
+            assert!(!has_crossed, "the host's error has crossed networks: {frame:02x?}");
+        }
     }
 }
 
@@ -95,54 +129,4 @@ fn networks_are_apart_until_they_are_allowed() {
     check_apart(&app);
     let error = world.refused("network disallow front back");
     assert!(error.contains("front") && error.contains("back"), "{error}");
-}
-
-#[test]
-fn an_internal_network_talks_to_itself_and_the_host() {
-    let world = World::new();
-    world.network("inner", 1, "--internal");
-    let db = world.container("db", "inner", "");
-    let app = world.container("app", "inner", "");
-    let _nginx = servers::nginx(&db.namespace, &[80]);
-    for family in Family::BOTH {
-        let to = world.address("db", family);
-        let bridge = gateway(family, 1).parse().unwrap();
-        assert_eq!(fetch(&app.namespace, at(to, 80)).client, world.address("app", family));
-        assert_eq!(fetch(&world.host, at(to, 80)).client, bridge);
-        assert!(pings(&app.namespace, bridge));
-        let flag = family.pick("-4", "-6");
-        assert_eq!(app.namespace.run(&format!("ip {flag} route show default")).ok(), "");
-    }
-    let error = world.refused("port add db 8080:80");
-    assert!(error.contains("inner") && error.contains("internal"), "{error}");
-}
-
-#[test]
-fn nothing_gets_out_of_or_into_an_internal_network() {
-    let world = World::new();
-    world.network("inner", 1, "--internal");
-    world.network("front", 2, "");
-    world.route_client_to_containers(1);
-    let app = world.container("app", "inner", "");
-    let web = world.container("web", "front", "");
-    let _inside = servers::nginx(&app.namespace, &[80]);
-    let _front = servers::nginx(&web.namespace, &[80]);
-    let _outside = servers::nginx(&world.client, &[80]);
-    for family in Family::BOTH {
-        // A container that makes itself a route gets no further.
-        app.namespace.ip(&[&format!("route add default via {}", gateway(family, 1))]);
-        let own = at(world.address("app", family), 80);
-        for (from, to) in [
-            (&app.namespace, at(family.remote(), 80)),
-            (&app.namespace, at(world.address("web", family), 80)),
-            (&web.namespace, own),
-            (&world.client, own),
-        ] {
-            let refused = try_fetch(from, to);
-            assert_eq!(refused, Err(NoConnection::TimedOut), "{} to {to}", from.name());
-        }
-        let before = world.packets("internal_network");
-        assert!(!pings_at_once(&app.namespace, family.remote()));
-        assert!(world.packets("internal_network") > before);
-    }
 }

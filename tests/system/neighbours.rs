@@ -1,54 +1,36 @@
-//! Between containers of one network.
+//! What a container must not tell its neighbours.
 
 use netd_tests::{
-    clients::{
-        NoConnection, Transport, answers_udp, ask_udp, fetch, iperf3, pings, pings_at_once,
-        try_fetch,
-    },
-    family::Family,
-    servers,
-    topology::{World, at, gateway},
+    condition::eventually,
+    hostile::wire::Wire,
+    packet::{Kind, Packet},
+    topology::{World, at},
 };
 
 #[test]
-fn containers_of_one_network_reach_each_other() {
-    let world = World::new();
-    world.network("front", 1, "");
-    let web = world.container("web", "front", "");
-    let app = world.container("app", "front", "");
-    let _nginx = servers::nginx(&web.namespace, &[80]);
-    let _echo = servers::udp_echo(&web.namespace, 9000);
-    let _iperf3 = servers::iperf3(&web.namespace, 5201);
-    for family in Family::BOTH {
-        let (to, from) = (world.address("web", family), world.address("app", family));
-        assert_eq!(fetch(&app.namespace, at(to, 80)).client, from);
-        assert_eq!(ask_udp(&app.namespace, at(to, 9000), "hello").client, from);
-        assert!(pings(&app.namespace, to));
-        assert!(pings(&web.namespace, from));
-        assert!(iperf3(&app.namespace, at(to, 5201), Transport::Tcp, "--bytes 30M") > 0);
-    }
-}
-
-#[test]
-fn with_icc_off_neighbours_are_apart_but_not_from_the_rest() {
+fn with_icc_off_no_neighbour_passes_for_a_router() {
     let world = World::new();
     world.network("front", 1, "--icc=false");
-    let web = world.container("web", "front", "-p 8080:80");
-    let app = world.container("app", "front", "");
-    let _inside = servers::nginx(&web.namespace, &[80]);
-    let _echo = servers::udp_echo(&web.namespace, 9000);
-    let _outside = servers::nginx(&world.client, &[80]);
-    for family in Family::BOTH {
-        let to = world.address("web", family);
-        let before = world.packets("icc_off");
-        assert_eq!(try_fetch(&app.namespace, at(to, 80)), Err(NoConnection::TimedOut));
-        assert!(!pings_at_once(&app.namespace, to));
-        assert!(!answers_udp(&app.namespace, at(to, 9000)));
-        assert!(world.packets("icc_off") >= before + 3);
-
-        assert_eq!(fetch(&world.client, at(family.host(), 8080)).client, family.client());
-        assert_eq!(fetch(&app.namespace, at(family.remote(), 80)).client, family.host());
-        assert!(pings(&app.namespace, gateway(family, 1).parse().unwrap()));
-        assert_eq!(fetch(&world.host, at(to, 80)).port, 80);
-    }
+    let web = world.container("web", "front", "--mac 02:77:00:00:00:01");
+    let app = world.container("app", "front", "--mac 02:77:00:00:00:02");
+    // With that kernel default any advertisement would be believed.
+    assert_eq!(web.namespace.sysctl("ipv6/conf/eth0/accept_ra"), "1");
+    let routes = || web.namespace.run("ip -6 route show default").ok();
+    let before = (routes(), world.packets("icc_off"));
+    let wire = Wire::sender(&app.namespace).unwrap();
+    let (src, dst) =
+        (at("fe80::77:ff:fe00:2".parse().unwrap(), 0), at("ff02::1".parse().unwrap(), 0));
+    // An hour as a router; no prefix (RFC 4861 section 4.2).
+    let payload = [&[0; 8][..], &[1, 1, 2, 0x77, 0, 0, 0, 2]].concat();
+    let mut frame = Packet { payload, ..Packet::new(Kind::Icmp(134), src, dst) }.frame();
+    frame[..12].copy_from_slice(&[0x33, 0x33, 0, 0, 0, 1, 2, 0x77, 0, 0, 0, 2]);
+    // Hop limit, lifetime, and the checksum that goes with it: 0x40 << 8 | 0 and 0x0e10 more.
+    frame[21] = 255;
+    frame[58..62].copy_from_slice(&[0, 0, 0x0e, 0x10]);
+    let sum = !u16::from_be_bytes([frame[56], frame[57]]);
+    let sum = !(u32::from(sum) + 0x0e10) as u16;
+    frame[56..58].copy_from_slice(&sum.to_be_bytes());
+    wire.send(wire.ifindex("eth0").unwrap(), &frame).unwrap();
+    eventually("the advertisement is dropped", || world.packets("icc_off") > before.1);
+    assert_eq!(routes(), before.0);
 }

@@ -1,39 +1,12 @@
 //! From a container to the outside, which is not to see the container's address.
 
-use std::net::IpAddr;
-
 use netd_tests::{
-    clients::{
-        NoConnection, Transport, ask_udp, dig, fetch, fetch_big, iperf3, pings, pings_at_once,
-        try_fetch,
-    },
+    clients::{NoConnection, Transport, dig, fetch, iperf3, pings, pings_at_once, try_fetch},
     condition::eventually,
     family::Family,
     servers::{self, DNS_NAME},
-    topology::{UPLINK, World, at},
+    topology::{World, at},
 };
-
-fn fixed(family: Family) -> IpAddr {
-    family.pick("192.0.2.20", "2001:db8:1::20").parse().unwrap()
-}
-
-#[test]
-fn the_outside_sees_the_uplinks_address() {
-    let world = World::new();
-    world.network("front", 1, "");
-    let app = world.container("app", "front", "");
-    let _nginx = servers::nginx(&world.client, &[80]);
-    let _echo = servers::udp_echo(&world.client, 9000);
-    for family in Family::BOTH {
-        for server in [family.client(), family.remote()] {
-            assert_eq!(fetch(&app.namespace, at(server, 80)).client, family.host());
-            let echo = ask_udp(&app.namespace, at(family.client(), 9000), "hello");
-            assert_eq!(echo.client, family.host());
-            assert!(pings(&app.namespace, server), "{server}");
-        }
-        fetch_big(&app.namespace, at(family.remote(), 80));
-    }
-}
 
 #[test]
 fn names_are_looked_up_outside() {
@@ -63,51 +36,6 @@ fn bulk_data_is_masqueraded_in_both_directions() {
             let options = format!("--bytes 30M {direction}");
             let bytes = iperf3(&app.namespace, at(family.client(), 5201), transport, &options);
             assert!(bytes > BYTES / 2, "{family} {transport} {direction}: {bytes} bytes");
-        }
-    }
-}
-
-#[test]
-fn two_containers_with_the_same_source_port_are_told_apart() {
-    let world = World::new();
-    world.network("front", 1, "");
-    let containers = ["one", "two"].map(|name| world.container(name, "front", ""));
-    let _nginx = servers::nginx(&world.client, &[80]);
-    for (family, port) in [(Family::V4, 40_004), (Family::V6, 40_006)] {
-        let to = at(family.remote(), 80);
-        for container in &containers {
-            let line = format!("curl -sS --max-time 10 --local-port {port} http://{to}/");
-            let text = container.namespace.run(&line).ok();
-            assert!(text.contains(&family.host().to_string()), "{text}");
-        }
-        let line = format!("conntrack ls -p tcp --sport {port} --json");
-        let flows = world.netd(&line).json();
-        let ports: Vec<_> =
-            flows.as_array().unwrap().iter().map(|f| &f["reply"]["dport"]).collect();
-        assert_eq!(ports.len(), 2, "{flows}");
-        assert_ne!(ports[0], ports[1]);
-    }
-}
-
-#[test]
-fn a_fixed_source_is_used_in_place_of_the_uplinks() {
-    let world = World::new();
-    for family in Family::BOTH {
-        // Deprecated, or it would be the newest and so the first choice for masquerading.
-        let lifetime = family.pick("", "nodad preferred_lft 0");
-        let (address, len) = (fixed(family), family.host_prefix());
-        world.host.ip(&[&format!("address add {address}/{len} dev {UPLINK} {lifetime}")]);
-    }
-    world.network("front", 1, "--snat-address 192.0.2.20 --snat-address 2001:db8:1::20");
-    world.network("back", 2, "");
-    let app = world.container("app", "front", "");
-    let other = world.container("other", "back", "");
-    let _nginx = servers::nginx(&world.client, &[80]);
-    for family in Family::BOTH {
-        for server in [family.client(), family.remote()] {
-            assert_eq!(fetch(&app.namespace, at(server, 80)).client, fixed(family));
-            assert!(pings(&app.namespace, server));
-            assert_eq!(fetch(&other.namespace, at(server, 80)).client, family.host());
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{env, fs, path::Path};
 use netd_tests::{
     clients::fetch,
     condition::eventually,
+    data_path::DataPath,
     family::Family,
     servers,
     topology::{World, at},
@@ -21,12 +22,20 @@ fn each_packet_of_the_development_build_is_a_line_of_the_log() {
     for family in Family::BOTH {
         fetch(&world.client, at(family.host(), 8080));
     }
-    for (hook, reason) in [
-        ("from_uplink", "published"),
-        ("to_endpoint", "flow_to_container"),
-        ("from_endpoint", "container_to_outside"),
-        ("to_uplink", "published_reply"),
-    ] {
+    let logged: &[_] = match DataPath::under_test() {
+        DataPath::Fast => &[
+            ("from_uplink", "published_redirected"),
+            ("from_endpoint", "published_reply_redirected"),
+            ("to_uplink", "not_ours"),
+        ],
+        DataPath::Stack => &[
+            ("from_uplink", "published"),
+            ("to_endpoint", "flow_to_container"),
+            ("from_endpoint", "container_to_outside"),
+            ("to_uplink", "published_reply"),
+        ],
+    };
+    for (hook, reason) in logged {
         let words = format!("hook=\"{hook}\" reason=\"{reason}\"");
         eventually(&words, || world.daemon.log().contains(&words));
     }

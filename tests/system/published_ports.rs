@@ -1,39 +1,14 @@
 //! From outside to a container, by a port of the host.
 
-use std::net::IpAddr;
-
 use netd_tests::{
     clients::{
-        Connection, Echo, NoConnection, Transport, answers_udp, ask_udp, dig, fetch, fetch_big,
-        iperf3, pings, try_fetch,
+        Connection, NoConnection, Transport, answers_udp, ask_udp, dig, fetch, iperf3, pings,
+        try_fetch,
     },
-    condition::eventually,
     family::Family,
     servers::{self, DNS_NAME},
-    topology::{UPLINK, World, at},
+    topology::{World, at},
 };
-
-/// Another address for the host's uplink.
-fn another(family: Family) -> IpAddr {
-    family.pick("192.0.2.10", "2001:db8:1::10").parse().unwrap()
-}
-
-#[test]
-fn a_published_port_reaches_the_container_which_sees_the_client() {
-    let world = World::new();
-    world.network("front", 1, "");
-    let web = world.container("web", "front", "-p 8080:80 -p 9000:9000/udp");
-    let _nginx = servers::nginx(&web.namespace, &[80]);
-    let _echo = servers::udp_echo(&web.namespace, 9000);
-    for family in Family::BOTH {
-        let page = fetch(&world.client, at(family.host(), 8080));
-        assert_eq!(page.server, web.namespace.name());
-        assert_eq!(page.client, family.client());
-        fetch_big(&world.client, at(family.host(), 8080));
-        let echo = ask_udp(&world.client, at(family.host(), 9000), "hello");
-        assert_eq!(echo, Echo { client: family.client(), text: "hello".to_owned() });
-    }
-}
 
 #[test]
 fn bulk_data_passes_a_published_port_in_both_directions() {
@@ -67,74 +42,6 @@ fn a_name_server_in_a_container_answers_the_outside() {
             let answers = dig(&world.client, family.host(), DNS_NAME, transport);
             assert_eq!(answers, [family.pick("198.51.100.80", "2001:db8:2::80")], "{transport}");
         }
-    }
-}
-
-#[test]
-fn a_range_leads_to_the_same_number_of_ports_and_is_one_row() {
-    let world = World::new();
-    world.network("front", 1, "");
-    let web = world.container("web", "front", "-p 9000-9003:8000-8003 -p 9100-9109:80");
-    let _nginx = servers::nginx(&web.namespace, &[80, 8000, 8001, 8002, 8003, 8004]);
-    let rows = world.netd("port ls web --json").json();
-    let rows: Vec<_> = rows.as_array().unwrap().iter().map(host_and_container_ports).collect();
-    // A container port for which there is a choice of host ports takes the first one.
-    assert_eq!(rows, [[9000, 9003, 8000, 8003], [9100, 9100, 80, 80]]);
-    for family in Family::BOTH {
-        for number in 0..4 {
-            let page = fetch(&world.client, at(family.host(), 9000 + number));
-            assert_eq!((page.port, page.client), (8000 + number, family.client()));
-        }
-        assert_eq!(fetch(&world.client, at(family.host(), 9100)).port, 80);
-        for closed in [8999, 9004, 9101] {
-            let refused = try_fetch(&world.client, at(family.host(), closed));
-            assert_eq!(refused, Err(NoConnection::Refused), "{family} {closed}");
-        }
-    }
-}
-
-fn host_and_container_ports(row: &serde_json::Value) -> [u64; 4] {
-    ["host_port", "host_port_end", "port", "port_end"].map(|field| row[field].as_u64().unwrap())
-}
-
-#[test]
-fn a_port_published_on_one_address_is_closed_on_the_others() {
-    let world = World::new();
-    for family in Family::BOTH {
-        world.add_uplink_address(UPLINK, another(family));
-    }
-    world.network("front", 1, "");
-    let ports = "-p 192.0.2.10:8080:80 -p [2001:db8:1::10]:8080:80 -p 192.0.2.1:8080:81";
-    let web = world.container("web", "front", ports);
-    let _nginx = servers::nginx(&web.namespace, &[80, 81]);
-    for family in Family::BOTH {
-        assert_eq!(fetch(&world.client, at(another(family), 8080)).port, 80);
-    }
-    assert_eq!(fetch(&world.client, at(Family::V4.host(), 8080)).port, 81);
-    let refused = try_fetch(&world.client, at(Family::V6.host(), 8080));
-    assert_eq!(refused, Err(NoConnection::Refused));
-}
-
-#[test]
-fn an_address_that_comes_later_leads_to_the_published_ports_until_it_goes() {
-    let world = World::new();
-    world.network("front", 1, "");
-    let web = world.container("web", "front", "-p 8080:80 -p %up0:8081:80");
-    let _nginx = servers::nginx(&web.namespace, &[80]);
-    for family in Family::BOTH {
-        let address = another(family);
-        world.add_uplink_address(UPLINK, address);
-        for port in [8080, 8081] {
-            eventually(&format!("port {port} of {address} is published"), || {
-                try_fetch(&world.client, at(address, port)).is_ok()
-            });
-        }
-        let prefix = family.pick(24, 64);
-        world.host.ip(&[&format!("address del {address}/{prefix} dev {UPLINK}")]);
-        eventually(&format!("{address} leads nowhere"), || {
-            try_fetch(&world.client, at(address, 8080)).is_err()
-        });
-        assert!(try_fetch(&world.client, at(family.host(), 8080)).is_ok());
     }
 }
 

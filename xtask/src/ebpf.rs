@@ -42,6 +42,20 @@ pub(crate) fn path(workspace: &Workspace, packet_log: bool) -> PathBuf {
     workspace.target().join("ebpf").join(name)
 }
 
+/// Builds the benchmark's prototype, which is no part of the object.
+///
+/// # Errors
+/// Fails as [`build`] does.
+pub(crate) fn build_prototype(workspace: &Workspace) -> Result<()> {
+    let toolchain = Toolchain::prepare(workspace)?;
+    process::run(cargo(workspace, &toolchain, "build", false).args(["--example", "prototype"]))
+}
+
+/// Where the prototype is after [`build_prototype`].
+pub(crate) fn prototype_path(workspace: &Workspace) -> PathBuf {
+    build_dir(workspace, false).join(TARGET).join("release/examples/prototype")
+}
+
 /// A cargo subcommand (`build`, `clippy`) on `netd-ebpf` for the BPF target.
 pub(crate) fn cargo(
     workspace: &Workspace,

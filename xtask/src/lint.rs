@@ -56,7 +56,7 @@ fn clippy(workspace: &Workspace) -> Result<()> {
 fn clippy_ebpf(workspace: &Workspace) -> Result<()> {
     let toolchain = Toolchain::prepare(workspace)?;
     let mut cargo = ebpf::cargo(workspace, &toolchain, "clippy", false);
-    process::run(cargo.args(["--", "-D", "warnings"]))
+    process::run(cargo.args(["--bins", "--examples", "--", "-D", "warnings"]))
 }
 
 fn check_house_rules(workspace: &Workspace) -> Result<()> {

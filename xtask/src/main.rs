@@ -6,7 +6,10 @@
 
 #![expect(clippy::print_stdout, reason = "xtask is a command line program, stdout is its answer")]
 
+mod bench;
 mod build;
+mod demo;
+mod hostile;
 mod house_rules;
 mod lint;
 mod run;
@@ -16,6 +19,7 @@ mod verify;
 
 mod bpf_object;
 mod ebpf;
+mod mounts;
 mod process;
 mod programs;
 mod stack_depth;
@@ -43,19 +47,25 @@ enum Task {
     Build(build::Args),
     /// Builds in release mode and runs the daemon in the foreground
     Run(run::Args),
+    /// Shows what works and what is refused, in network namespaces of its own
+    Demo(demo::Args),
     /// Runs the tests, through sudo where they need root
     Test(test::Args),
+    /// Attacks the walls between networks with every kind of packet
+    Hostile(hostile::Args),
     /// Checks formatting, clippy, house rules and, where installed, cargo-deny
     Lint,
     /// Loads every eBPF program into the running kernel and prints what it costs
     Verify(verify::Args),
-    /// Installs the system programs that `run` and `test` use
+    /// Measures netd beside iptables, plain routing and a bare veth pair
+    Bench(bench::Args),
+    /// Installs the system programs that `run`, `demo`, `test` and `bench` use
     Setup,
 }
 
 fn main() -> ExitCode {
     match run_task(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // Not anyhow's own report: with RUST_BACKTRACE set, as developers have it, that buries
             // what to do under a backtrace of xtask.
@@ -65,14 +75,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_task(cli: Cli) -> Result<()> {
+fn run_task(cli: Cli) -> Result<ExitCode> {
     let workspace = Workspace::locate()?;
     match cli.command {
         Task::Build(args) => build::build(&workspace, &args).map(|_netd| ()),
         Task::Run(args) => run::run(&workspace, &args),
+        Task::Demo(args) => return demo::demo(&workspace, &args),
         Task::Test(args) => test::test(&workspace, &args),
+        Task::Hostile(args) => hostile::hostile(&workspace, &args),
         Task::Lint => lint::lint(&workspace),
         Task::Verify(args) => verify::verify(&workspace, &args),
+        Task::Bench(args) => bench::bench(&workspace, &args),
         Task::Setup => setup::setup(),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

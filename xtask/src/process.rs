@@ -3,7 +3,8 @@
 use std::{
     ffi::OsStr,
     io,
-    process::{Command, Stdio},
+    os::unix::process::CommandExt as _,
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -23,6 +24,14 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Starts a command, which goes on by itself.
+///
+/// # Errors
+/// Fails if it cannot be started.
+pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
+    command.spawn().map_err(|error| cannot_start(command, error))
+}
+
 /// Runs a command silently and returns what it wrote to stdout.
 ///
 /// # Errors
@@ -36,6 +45,12 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     }
     String::from_utf8(output.stdout)
         .with_context(|| format!("`{}` wrote something that is not text", line(command)))
+}
+
+/// Replaces xtask by a command, which gets its terminal and its signals; returns only if that fails.
+pub(crate) fn replace_by(mut command: Command) -> anyhow::Error {
+    let error = command.exec();
+    cannot_start(&command, error)
 }
 
 /// A command that runs as root: through sudo unless we are root already.
@@ -74,7 +89,8 @@ pub(crate) fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-fn cannot_start(command: &Command, error: io::Error) -> anyhow::Error {
+/// Why a command did not start; names the package of a missing program.
+pub(crate) fn cannot_start(command: &Command, error: io::Error) -> anyhow::Error {
     let program = command.get_program().to_string_lossy().into_owned();
     if error.kind() == io::ErrorKind::NotFound {
         return match programs::package_of(&program) {

@@ -12,6 +12,8 @@ use anyhow::{Result, bail};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// The commands that `cargo xtask run` prints.
+    QuickStart,
+    /// `cargo xtask demo`.
     Demo,
     /// Unpacking the standard library's source.
     Toolchain,
@@ -19,6 +21,8 @@ pub(crate) enum Purpose {
     Datapath,
     /// The system tests.
     System,
+    /// The benchmark.
+    Bench,
 }
 
 /// A program, the packages that have it and what needs it.
@@ -29,24 +33,30 @@ pub(crate) struct Program {
     purposes: &'static [Purpose],
 }
 
-use Purpose::{Datapath, Demo, System, Toolchain};
+use Purpose::{Bench, Datapath, Demo, QuickStart, System, Toolchain};
 
 const PROGRAMS: &[Program] = &[
-    program("ip", &["iproute2"], &[Demo, Datapath, System]),
-    program("curl", &["curl"], &[Demo, System]),
-    program("python3", &["python3"], &[Demo, System]),
+    program("ip", &["iproute2"], &[QuickStart, Demo, Datapath, System, Bench]),
+    program("curl", &["curl"], &[QuickStart, Demo, System]),
+    program("python3", &["python3"], &[QuickStart, Demo, System]),
     program("tar", &["tar"], &[Toolchain]),
     program("xz", &["xz-utils"], &[Toolchain]),
     program("nft", &["nftables"], &[System]),
     program("iptables", &["iptables"], &[System]),
-    program("iperf3", &["iperf3"], &[System]),
-    program("nginx", &["nginx-light", "nginx"], &[System]),
+    program("iptables-nft-restore", &["iptables"], &[Bench]),
+    program("iptables-legacy-restore", &["iptables"], &[Bench]),
+    program("iperf3", &["iperf3"], &[System, Bench]),
+    program("nginx", &["nginx-light", "nginx"], &[System, Bench]),
+    program("wrk", &["wrk"], &[Bench]),
+    program("ethtool", &["ethtool"], &[Bench]),
     // Debian 11 and Ubuntu 20.04 know it as dnsutils.
     program("dig", &["bind9-dnsutils", "dnsutils"], &[System]),
     program("dnsmasq", &["dnsmasq-base"], &[System]),
-    program("ping", &["iputils-ping"], &[System]),
+    program("ping", &["iputils-ping"], &[Demo, System]),
     program("socat", &["socat"], &[System]),
-    program("nsenter", &["util-linux"], &[System]),
+    program("nsenter", &["util-linux"], &[System, Bench]),
+    program("setpriv", &["util-linux"], &[System, Bench]),
+    program("taskset", &["util-linux"], &[Bench]),
     program("sysctl", &["procps"], &[System]),
 ];
 
@@ -87,7 +97,7 @@ pub(crate) fn describe(missing: &[&Program]) -> String {
     let mut text = String::from("these programs are missing:\n");
     for program in missing {
         text +=
-            &format!("  {:<9} Debian package {}\n", program.name, program.packages.join(" or "));
+            &format!("  {:<23} Debian package {}\n", program.name, program.packages.join(" or "));
     }
     text + "`cargo xtask setup` installs them where there is apt"
 }
@@ -100,10 +110,14 @@ pub(crate) fn package_of(program: &str) -> Option<&'static str> {
 
 /// Looks a program up on PATH, and where root's PATH has more than a user's.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    search_path().map(|folder| folder.join(name)).find(|file| is_executable(file))
+}
+
+/// The folders of PATH, and those that root's PATH has more than a user's.
+pub(crate) fn search_path() -> impl Iterator<Item = PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let sbin = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    let candidates = env::split_paths(&path).chain(sbin).map(|folder| folder.join(name));
-    candidates.into_iter().find(|file| is_executable(file))
+    env::split_paths(&path).chain(sbin).collect::<Vec<_>>().into_iter()
 }
 
 fn is_executable(file: &Path) -> bool {
@@ -124,7 +138,10 @@ mod tests {
     fn missing_programs_are_listed_with_their_packages() {
         let dig = PROGRAMS.iter().find(|program| program.name == "dig").unwrap();
         let text = describe(&[dig]);
-        assert!(text.contains("dig       Debian package bind9-dnsutils or dnsutils"), "{text}");
+        assert!(
+            text.contains("dig                     Debian package bind9-dnsutils or dnsutils"),
+            "{text}"
+        );
         assert!(text.contains("cargo xtask setup"), "{text}");
     }
 }

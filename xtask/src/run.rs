@@ -4,9 +4,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result};
@@ -43,7 +41,7 @@ pub(crate) struct Args {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let build_args = build::Args { release: true, packet_log: args.packet_log };
     let netd = build::build(workspace, &build_args)?;
-    let missing = programs::missing_for(Purpose::Demo);
+    let missing = programs::missing_for(Purpose::QuickStart);
     if !missing.is_empty() {
         eprintln!(
             "xtask: the daemon runs, but for the commands below {}",
@@ -59,19 +57,20 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         socket = env::var(SOCKET_VARIABLE).ok().filter(|value| !value.is_empty());
         daemon.args(socket.iter().flat_map(|socket| ["--socket", socket]));
     }
-    let demo = Demo {
+    let quick_start = QuickStart {
         netd: as_typed(&netd),
         socket,
         detach_options: detach_options(&args.netd_args),
         page: write_page(workspace)?,
         sudo: !process::is_root(),
     };
-    println!("{}", demo.text());
-    Err(become_process(daemon))
+    println!("{}", quick_start.text());
+    // Ctrl-C and signals go to the daemon, and nothing stands in between.
+    Err(process::replace_by(daemon))
 }
 
 /// What the user may paste into another terminal.
-struct Demo {
+struct QuickStart {
     netd: String,
     socket: Option<String>,
     /// What `netd stop --detach` is told.
@@ -81,7 +80,7 @@ struct Demo {
     sudo: bool,
 }
 
-impl Demo {
+impl QuickStart {
     fn text(&self) -> String {
         let [first, second, third] = self.commands();
         let (sudo, netd, detach) = (self.sudo(), self.netd(), self.detach());
@@ -150,14 +149,8 @@ fn as_typed(netd: &Path) -> String {
 fn write_page(workspace: &Workspace) -> Result<PathBuf> {
     let folder = workspace.target().join("demo");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    fs::write(folder.join("index.html"), PAGE).context("cannot write the demo's page")?;
+    fs::write(folder.join("index.html"), PAGE).context("cannot write the page")?;
     Ok(folder)
-}
-
-/// Replaces xtask, so that Ctrl-C and signals go to the daemon and nothing stands in between.
-fn become_process(mut command: Command) -> anyhow::Error {
-    let error = command.exec();
-    anyhow::Error::new(error).context(format!("cannot start `{}`", process::line(&command)))
 }
 
 #[cfg(test)]
@@ -184,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_removal_says_where_the_daemon_kept_its_things() {
-        let mut demo = Demo {
+        let mut quick_start = QuickStart {
             netd: "netd".to_owned(),
             socket: Some("/tmp/a".to_owned()),
             detach_options: Vec::new(),
@@ -192,10 +185,11 @@ mod tests {
             sudo: true,
         };
         assert!(
-            demo.text()
+            quick_start
+                .text()
                 .contains("; sudo netd --socket /tmp/a stop --detach; sudo ip netns del web")
         );
-        demo.detach_options = detach_options(&arguments(&[
+        quick_start.detach_options = detach_options(&arguments(&[
             "--bpffs=/sys/fs/bpf/b",
             "--uplink",
             "eth0",
@@ -206,19 +200,19 @@ mod tests {
         ]));
         let expected = "; sudo netd --socket /tmp/a stop --detach --config /tmp/c \
             --state-dir '/my state' --bpffs /sys/fs/bpf/b; sudo ip netns del web";
-        assert!(demo.text().contains(expected), "{}", demo.text());
+        assert!(quick_start.text().contains(expected), "{}", quick_start.text());
     }
 
     #[test]
     fn the_commands_carry_sudo_the_socket_and_quotes() {
-        let demo = Demo {
+        let quick_start = QuickStart {
             netd: "/my clone/target/release/netd".to_owned(),
             socket: Some("/tmp/a".to_owned()),
             detach_options: Vec::new(),
             page: PathBuf::from("/page"),
             sudo: true,
         };
-        let [first, second, _] = demo.commands();
+        let [first, second, _] = quick_start.commands();
         assert_eq!(
             first,
             "sudo ip netns add web && \

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: gets the system programs that `run` and `test` call.
+//! `cargo xtask setup`: gets the system programs that `run`, `demo`, `test` and `bench` call.
 
 use std::{path::Path, process::Command};
 

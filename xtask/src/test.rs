@@ -37,6 +37,19 @@ enum Layer {
     All,
 }
 
+/// The data paths that there are, in the words of `netd run --datapath`.
+pub(crate) const DATA_PATHS: [&str; 2] = ["fast", "stack"];
+
+impl Layer {
+    /// The data paths that the layer's tests run in, one run for each.
+    fn data_paths(self) -> &'static [&'static str] {
+        match self {
+            Self::System => &DATA_PATHS,
+            Self::Unit | Self::Datapath | Self::All => &DATA_PATHS[..1],
+        }
+    }
+}
+
 /// Runs the layers one after the other, all of them even if an early one fails.
 ///
 /// # Errors
@@ -60,12 +73,35 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<()> {
 
     let mut failed = Vec::new();
     for layer in layers {
-        if let Err(error) = process::run(&mut cargo_test(workspace, layer, args)?) {
-            failed.push(format!("{error:#}"));
+        for data_path in layer.data_paths() {
+            let mut cargo = cargo_test(workspace, layer, data_path, &[])?;
+            cargo.args(&args.filter).arg("--").args(&args.test_args);
+            if let Err(error) = process::run(&mut cargo) {
+                failed.push(format!("{error:#}"));
+            }
         }
     }
     if !failed.is_empty() {
         bail!("{}", failed.join("\n"));
+    }
+    Ok(())
+}
+
+/// Runs one test of the system layer with settings that it reads, and shows what it prints.
+///
+/// # Errors
+/// Fails as [`test`] does.
+pub(crate) fn system_test(
+    workspace: &Workspace,
+    name: &str,
+    data_paths: &[&str],
+    settings: &[(&str, String)],
+) -> Result<()> {
+    require_programs(&[Layer::System])?;
+    build::build(workspace, &build::Args { release: false, packet_log: false })?;
+    for data_path in data_paths {
+        let mut cargo = cargo_test(workspace, Layer::System, data_path, settings)?;
+        process::run(cargo.args(["--", "--exact", "--nocapture", name]))?;
     }
     Ok(())
 }
@@ -81,7 +117,12 @@ fn require_programs(layers: &[Layer]) -> Result<()> {
     Ok(())
 }
 
-fn cargo_test(workspace: &Workspace, layer: Layer, args: &Args) -> Result<Command> {
+fn cargo_test(
+    workspace: &Workspace,
+    layer: Layer,
+    data_path: &str,
+    settings: &[(&str, String)],
+) -> Result<Command> {
     let mut cargo = workspace.cargo_build("test");
     cargo.arg("--no-fail-fast");
     match layer {
@@ -97,12 +138,13 @@ fn cargo_test(workspace: &Workspace, layer: Layer, args: &Args) -> Result<Comman
     }
     cargo.env("NETD_BIN", workspace.netd(false));
     cargo.env("NETD_PACKET_LOG_BIN", workspace.netd_with_packet_log(false));
+    cargo.env("NETD_TEST_DATAPATH", data_path);
     cargo.env("NETD_EBPF_OBJECT", ebpf::path(workspace, false));
+    cargo.envs(settings.iter().map(|(name, value)| (name, value)));
     if matches!(layer, Layer::Datapath | Layer::System) && !process::is_root() {
         let runner = as_root_runner(&cargo)?;
         cargo.arg("--config").arg(runner);
     }
-    cargo.args(&args.filter).arg("--").args(&args.test_args);
     Ok(cargo)
 }
 

@@ -12,12 +12,9 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{Program, ProgramError},
 };
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
+use nix::sched::{CloneFlags, unshare};
 
-use crate::{bpf_object::BpfObject, ebpf, process, stack_depth, workspace::Workspace};
+use crate::{bpf_object::BpfObject, ebpf, mounts, process, stack_depth, workspace::Workspace};
 
 /// How much of a verifier's log is shown: what it ends with is the reason.
 const LOG_LINES: usize = 60;
@@ -142,10 +139,7 @@ fn row(object: &BpfObject, name: &str, program: &Program) -> Result<String> {
 /// Gives this process a BPF file system of its own, for maps that ask to be pinned: apart from
 /// those of a running daemon, there even where the host has none mounted, and gone with us.
 fn mount_private_bpffs() -> Result<()> {
-    let nothing = None::<&str>;
     unshare(CloneFlags::CLONE_NEWNS).context("cannot leave the mount namespace")?;
-    mount(nothing, "/", nothing, MsFlags::MS_PRIVATE | MsFlags::MS_REC, nothing)
-        .context("cannot make the mounts private")?;
-    mount(Some("bpf"), PINS, Some("bpf"), MsFlags::empty(), nothing)
-        .with_context(|| format!("cannot mount a BPF file system on {PINS}"))
+    mounts::make_private()?;
+    mounts::mount_over(PINS, "bpf")
 }

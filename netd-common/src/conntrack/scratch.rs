@@ -2,12 +2,12 @@
 
 use crate::{
     address::{Address, Port, V4, V6},
-    conntrack::{CtEntry, CtFlags, CtKey},
+    conntrack::{CtEntry, CtFlags, CtKey, Redirect},
     pod::map_type,
 };
 
 /// A flow to be: the original direction's key and what its packets become.
-/// Layout: 40 bytes for IPv4, 88 for IPv6.
+/// Layout: 88 bytes for IPv4, 136 for IPv6.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct NewFlow<A> {
@@ -17,10 +17,18 @@ pub struct NewFlow<A> {
     pub new_src: A,
     /// The destination address after translation.
     pub new_dst: A,
+    /// Where packets of the original direction are redirected to, if to a container.
+    pub original: Redirect,
+    /// Where replies are redirected to, if to a container.
+    pub reply: Redirect,
     /// Where the flow is counted: the slot of the published port, or of the endpoint.
     pub slot: u32,
     /// The slot of the container's endpoint.
     pub endpoint_slot: u32,
+    /// The largest IP packet of the original direction that may be redirected. Units: bytes.
+    pub original_mtu: u16,
+    /// The largest reply that may be redirected. Units: bytes.
+    pub reply_mtu: u16,
     /// The destination port after translation.
     pub new_dport: Port,
     /// The container's network.
@@ -31,10 +39,12 @@ pub struct NewFlow<A> {
     pub reply_scope: u8,
     /// What the first packet carries, bits of [`Seen`].
     pub seen: u8,
+    /// Always zero.
+    pub reserved: u32,
 }
 
 /// Memory to build a flow's halves in: a program's stack is too small for them.
-/// Layout: 128 bytes for IPv4, 224 for IPv6.
+/// Layout: 184 bytes for IPv4, 280 for IPv6.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Scratch<A> {
@@ -49,8 +59,8 @@ pub struct Scratch<A> {
 impl<A: Address> Scratch<A> {
     /// Fills in the reply half's entry, which needs no source port: its packets go back to `key`.
     ///
-    /// Counters and redirection are not touched: the memory is made zeroed and nobody writes them here.
-    /// (Clearing them would be a call of memset, see `lint`.)
+    /// Counters are not touched: the memory is made zeroed and nobody writes them here. (Clearing them
+    /// would be a call of memset, see `lint`.)
     #[inline(always)]
     pub fn write_reply(&mut self, now: u32, generation: u32) {
         let Self { entry, new, .. } = self;
@@ -58,6 +68,8 @@ impl<A: Address> Scratch<A> {
         entry.new_dst = new.key.src;
         entry.new_sport = new.key.dport;
         entry.new_dport = new.key.sport;
+        entry.redirect = new.reply;
+        entry.mtu = new.reply_mtu;
         entry.last_seen_secs = now;
         entry.created_secs = now;
         entry.slot = new.slot;
@@ -77,6 +89,8 @@ impl<A: Address> Scratch<A> {
         entry.new_dst = new.new_dst;
         entry.new_sport = new_sport;
         entry.new_dport = new.new_dport;
+        entry.redirect = new.original;
+        entry.mtu = new.original_mtu;
         entry.flags = new.flags;
         entry.seen = new.seen;
         entry.peer_scope = new.reply_scope;
@@ -97,8 +111,8 @@ impl<A: Address> Scratch<A> {
 }
 
 map_type! {
-    NewFlow<V4> = 40;
-    NewFlow<V6> = 88;
-    Scratch<V4> = 128;
-    Scratch<V6> = 224;
+    NewFlow<V4> = 88;
+    NewFlow<V6> = 136;
+    Scratch<V4> = 184;
+    Scratch<V6> = 280;
 }

@@ -4,15 +4,15 @@
 //! tuple; whoever fails after that takes it back. Removal goes the other way round, original half
 //! first, so that a reply half without original is always a leftover that anyone may reuse.
 
-use core::ops::ControlFlow;
+use core::{mem::MaybeUninit, ops::ControlFlow};
 
 use crate::{
     address::{Address, Port},
     config::ConfigFlags,
-    conntrack::{CtEntry, CtFlags, CtKey, FlowState, Scratch, Translation},
+    conntrack::{CtEntry, CtFlags, CtKey, FlowState, Scope, Scratch, Translation},
     engine::source_port::{self, SourcePorts},
     packet::Packet,
-    parse::Transport,
+    parse::Trackable,
     reason::Reason,
     tables::{FamilyTables, Flow, InsertError, Tables},
 };
@@ -24,18 +24,16 @@ const LONE_HALF_SECS: u32 = 5;
 ///
 /// A flow that is over is forgotten here, whatever the daemon has got round to: its owner has gone, its
 /// time has run out, or the packet opens a new connection on a closing one.
-#[inline(always)]
-pub(super) fn find<A, P, T>(
-    packet: &P,
+///
+/// Not inlined, for the reason that [`crate::parse::read`] has.
+#[inline(never)]
+pub(super) fn find<'a, A: Address, T: FamilyTables<A>>(
     tables: &T,
-    key: &CtKey<A>,
-    transport: &Transport,
-) -> Option<Translation<A>>
-where
-    A: Address,
-    P: Packet,
-    T: FamilyTables<A>,
-{
+    scope: Scope,
+    tracked: &Trackable<'_, A>,
+    memory: &'a mut MaybeUninit<Translation<A>>,
+) -> Option<&'a mut Translation<A>> {
+    let (key, transport) = (&tracked.key(scope), tracked.transport);
     let flow = tables.flow(key)?;
     let entry = flow.entry();
     let now = tables.now_secs();
@@ -54,10 +52,22 @@ where
     if seen != entry.seen {
         flow.set_seen(seen);
     }
-    if tables.is_configured(ConfigFlags::FLOW_ACCOUNTING) {
+    Some(memory.write(entry.translation()))
+}
+
+/// Counts a packet in its flow's entry, where that is switched on.
+#[inline(always)]
+pub(super) fn account<A, P, T>(packet: &P, tables: &T, key: &CtKey<A>)
+where
+    A: Address,
+    P: Packet,
+    T: FamilyTables<A>,
+{
+    if tables.is_configured(ConfigFlags::FLOW_ACCOUNTING)
+        && let Some(flow) = tables.flow(key)
+    {
         flow.count(packet.len_bytes() - packet.network_offset());
     }
-    Some(entry.translation())
 }
 
 /// The generation of a flow: it changes when its published port or its endpoint goes.
@@ -72,10 +82,16 @@ fn has_lost_owner<A: Address, T: Tables>(tables: &T, entry: &CtEntry<A>) -> bool
     entry.generation != generation(tables, entry.slot, entry.endpoint_slot)
 }
 
-/// Whether a live flow has the key, without a trace of the question.
-#[inline(always)]
-pub(super) fn exists<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>) -> bool {
-    match tables.flow(key) {
+/// Whether there is a live flow that answers the packet, seen in `scope`; without a trace of the question.
+///
+/// Not inlined: the key is in a stack frame of its own.
+#[inline(never)]
+pub(super) fn is_answered<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    scope: Scope,
+    tracked: &Trackable<'_, A>,
+) -> bool {
+    match tables.flow(&tracked.reverse_key(scope)) {
         Some(flow) => {
             let entry = flow.entry();
             !has_lost_owner(tables, entry)

@@ -1,14 +1,16 @@
-//! What a container sends: whether it may, by where it goes. Nothing is translated here.
+//! What a container sends: whether it may be from there, and whether its flow is known.
+//! [`destination`] judges what begins.
 
 use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
-    engine::{Steps, by_family, flow, from_uplink::refuse_loopback},
+    engine::{Steps, by_family, deliver, destination, flow, from_uplink::refuse_loopback},
+    header::ETHERNET_SOURCE,
     network::{BridgePort, Network, NetworkFlags},
     packet::Packet,
-    parse::{self, Ip, NoTransport},
+    parse::{Ip, NoTransport},
     reason::Reason,
-    tables::{FamilyTables, RouteVerdict},
+    tables::{FamilyTables, Work},
 };
 
 /// Runs the hook.
@@ -18,90 +20,90 @@ where
     P: Packet,
     T: FamilyTables<V4> + FamilyTables<V6>,
 {
-    by_family::<FromEndpoint, P, T>(packet, tables)
+    let reason = by_family::<FromEndpoint, P, T>(packet, tables);
+    // A port that no endpoint has is closed to ARP too.
+    let is_unread = reason == Reason::NotIp || reason == Reason::Vlan;
+    if is_unread && tables.bridge_port(packet.ifindex()).is_none() {
+        Reason::UnknownPort
+    } else {
+        reason
+    }
 }
 
 struct FromEndpoint;
 
 impl<P: Packet, T> Steps<P, T> for FromEndpoint {
     #[inline(always)]
-    fn run<A: Address>(packet: &mut P, tables: &T) -> Result<Option<Reason>, Reason>
+    fn run<A: Address>(
+        packet: &mut P,
+        tables: &T,
+        work: &mut Work<A>,
+    ) -> Result<Option<Reason>, Reason>
     where
         T: FamilyTables<A>,
     {
         let port = tables.bridge_port(packet.ifindex()).ok_or(Reason::UnknownPort)?;
         let network = tables.network(port.network).ok_or(Reason::UnknownPort)?;
-        tables.count_sent(port.slot, packet.len_bytes());
-        let ip = parse::ip::<A, P>(packet)?;
-        refuse_loopback(&ip)?;
+        if !work.is_again {
+            tables.count_sent(port.slot, packet.len_bytes());
+        }
+        let parsed = super::read(packet, &mut work.parsed)?;
+        let ip = &parsed.ip;
+        refuse_loopback(ip)?;
         if ip.dst.is_multicast() {
             return Ok(Some(Reason::Multicast));
         }
-        let transport = parse::transport(packet, &ip);
         if ip.src.is_link_local() {
             // It stays on the link. A neighbour is probed from it at whatever address is to be reached.
-            let stays = ip.dst.is_link_local() || matches!(transport, Err(NoTransport::Discovery));
+            let stays = ip.dst.is_link_local() || parsed.missing == Some(NoTransport::Discovery);
             return if stays {
                 Ok(Some(Reason::LinkLocal))
             } else {
                 Err(Reason::SourceNotInSubnet)
             };
         }
-        if !A::side(network).contains(ip.src) && !is_of_sandbox(tables, ip.src, &port) {
-            return Err(Reason::SourceNotInSubnet);
-        }
+        check_source(packet, tables, &port, network, ip)?;
         if ip.dst.is_link_local() {
             return Ok(Some(Reason::LinkLocal));
         }
-        if let Ok(transport) = &transport
-            && flow::exists(tables, &transport.key(&ip, Scope::Endpoint))
+        if let Ok(tracked) = parsed.trackable()
+            && let Some(to) = flow::find(tables, Scope::Endpoint, &tracked, &mut work.to)
         {
-            return to_the_world(tables, network, &ip).map(Some);
+            return Ok(Some(deliver::from_endpoint(packet, tables, &port, &tracked, to)));
         }
-        by_destination(tables, &ip, port.network, network).map(Some)
+        Ok(destination::judge(packet, tables, &port, parsed))
     }
 }
 
-/// Whether the address is that of the same container on another network: it answers by its default
-/// route, whichever network it was asked on.
+/// Refuses sources that are not of the subnet, or, where sources are strict, not the container's own.
+#[inline(always)]
+fn check_source<A, P, T>(
+    packet: &P,
+    tables: &T,
+    port: &BridgePort,
+    network: &Network,
+    ip: &Ip<A>,
+) -> Result<(), Reason>
+where
+    A: Address,
+    P: Packet,
+    T: FamilyTables<A>,
+{
+    if network.has(NetworkFlags::STRICT_SOURCE) {
+        let is_own = is_of_sandbox(tables, ip.src, port)
+            && packet.load::<[u8; 6]>(ETHERNET_SOURCE) == Some(port.mac);
+        return if is_own { Ok(()) } else { Err(Reason::ForgedSource) };
+    }
+    if A::side(network).contains(ip.src) || is_of_sandbox(tables, ip.src, port) {
+        Ok(())
+    } else {
+        Err(Reason::SourceNotInSubnet)
+    }
+}
+
+/// Whether the address is the container's, be it on another network: it answers by its default route,
+/// whichever network it was asked on.
 #[inline(always)]
 fn is_of_sandbox<A: Address, T: FamilyTables<A>>(tables: &T, addr: A, port: &BridgePort) -> bool {
     tables.endpoint(addr).is_some_and(|endpoint| endpoint.sandbox == port.sandbox)
-}
-
-/// Out of the host, but only where the packet is translated on its way out.
-#[inline(always)]
-fn to_the_world<A: Address, T: FamilyTables<A>>(
-    tables: &T,
-    network: &Network,
-    ip: &Ip<A>,
-) -> Result<Reason, Reason> {
-    match tables.leads_to_uplink(network.bridge_ifindex, ip) {
-        RouteVerdict::Uplink | RouteVerdict::Nowhere => Ok(Reason::ContainerToOutside),
-        RouteVerdict::Elsewhere => Err(Reason::NotAnUplink),
-    }
-}
-
-#[inline(always)]
-fn by_destination<A: Address, T: FamilyTables<A>>(
-    tables: &T,
-    ip: &Ip<A>,
-    number: u16,
-    network: &Network,
-) -> Result<Reason, Reason> {
-    if A::side(network).contains(ip.dst) {
-        let to_host = tables.is_host_address(ip.dst);
-        return Ok(if to_host { Reason::ContainerToHost } else { Reason::SameNetwork });
-    }
-    if network.has(NetworkFlags::INTERNAL) {
-        return Err(Reason::InternalNetwork);
-    }
-    if tables.is_host_address(ip.dst) {
-        return Ok(Reason::ContainerToHost);
-    }
-    match tables.network_of(ip.dst) {
-        Some(other) if tables.may_enter(number, other) => Ok(Reason::NetworksAllowed),
-        Some(_) => Err(Reason::NetworksApart),
-        None => to_the_world(tables, network, ip),
-    }
 }

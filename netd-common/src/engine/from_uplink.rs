@@ -1,15 +1,20 @@
-//! What comes in on an uplink: replies to masqueraded flows, and requests to published ports.
+//! What comes in on an uplink: replies to masqueraded flows, and requests to containers.
 //!
-//! Walks W1 and W4: the destination is translated and the kernel routes the packet on.
+//! Walks W1 and W4: the destination is translated, and the packet redirected or routed by the kernel.
 
 use crate::{
     address::{Address, V4, V6},
-    conntrack::{CtFlags, Scope},
-    engine::{Steps, by_family, flow, published, rewrite},
+    conntrack::Scope,
+    engine::{
+        Steps,
+        begin::{self, Server},
+        by_family, deliver, flow, published,
+    },
+    network::{FamilyFlags, NetworkFlags},
     packet::Packet,
-    parse::{self, Ip, NoTransport, Transport},
+    parse::{Fields, Ip, NoTransport, Trackable},
     reason::Reason,
-    tables::{FamilyTables, HostSocket, SocketTuple},
+    tables::{FamilyTables, Work},
 };
 
 /// Runs the hook.
@@ -29,33 +34,36 @@ struct FromUplink;
 
 impl<P: Packet, T> Steps<P, T> for FromUplink {
     #[inline(always)]
-    fn run<A: Address>(packet: &mut P, tables: &T) -> Result<Option<Reason>, Reason>
+    fn run<A: Address>(
+        packet: &mut P,
+        tables: &T,
+        work: &mut Work<A>,
+    ) -> Result<Option<Reason>, Reason>
     where
         T: FamilyTables<A>,
     {
-        let ip = parse::ip::<A, P>(packet)?;
-        refuse_loopback(&ip)?;
+        let parsed = super::read(packet, &mut work.parsed)?;
+        let ip = &parsed.ip;
+        refuse_loopback(ip)?;
         if ip.dst.is_multicast() {
             return Ok(Some(Reason::Multicast));
         }
-        let transport = parse::transport(packet, &ip);
-        if let Ok(transport) = &transport {
-            let key = transport.key(&ip, Scope::Uplink);
-            if let Some(to) = flow::find(packet, tables, &key, transport) {
-                return rewrite::translate(packet, tables, &ip, transport, &to).map(Some);
-            }
+        let tracked = parsed.trackable();
+        if let Ok(tracked) = &tracked
+            && let Some(to) = flow::find(tables, Scope::Uplink, tracked, &mut work.to)
+        {
+            return Ok(Some(deliver::from_uplink(packet, tables, tracked, to)));
         }
-        refuse_foreign(tables, &ip)?;
-        if !tables.is_host_address(ip.dst) {
-            return Ok(Some(Reason::NotOurs));
+        // Nobody outside has a container's address.
+        if tables.network_of(ip.src).is_some() {
+            return Err(Reason::SpoofedSource);
         }
-        match transport {
-            Ok(transport) => to_published_port(tables, &ip, &transport),
-            Err(NoTransport::Malformed) => Err(Reason::Malformed),
-            Err(NoTransport::Fragment) => Ok(Some(Reason::FragmentToHost)),
-            Err(NoTransport::IcmpError) => Ok(Some(Reason::IcmpErrorToHost)),
-            Err(NoTransport::Discovery) => Ok(Some(Reason::LinkLocal)),
-            Err(NoTransport::Unsupported) => Ok(Some(Reason::NotOurs)),
+        if tables.is_host_address(ip.dst) {
+            return to_host(packet, tables, ip, &tracked);
+        }
+        match tables.network_of(ip.dst) {
+            Some(number) => to_container(packet, tables, &tracked, number),
+            None => Ok(Some(Reason::NotOurs)),
         }
     }
 }
@@ -69,60 +77,97 @@ pub(super) fn refuse_loopback<A: Address>(ip: &Ip<A>) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Nobody outside has a container's address, and nobody outside reaches one directly.
+/// To an address of the host: a published port, or nothing of ours.
 #[inline(always)]
-fn refuse_foreign<A: Address, T: FamilyTables<A>>(tables: &T, ip: &Ip<A>) -> Result<(), Reason> {
-    if tables.network_of(ip.src).is_some() {
-        return Err(Reason::SpoofedSource);
-    }
-    // A bridge's own address lies in a container subnet, and is the host's.
-    if tables.network_of(ip.dst).is_some() && !tables.is_host_address(ip.dst) {
-        return Err(Reason::DirectRouting);
-    }
-    Ok(())
-}
-
-/// Whether a connected socket of the host takes the packet. Not inlined: its tuple has a frame of its own.
-#[inline(never)]
-fn belongs_to_host<A: Address, T: FamilyTables<A>>(
+fn to_host<A, P, T>(
+    packet: &P,
     tables: &T,
     ip: &Ip<A>,
-    transport: &Transport,
-) -> bool {
-    let tuple =
-        SocketTuple { src: ip.src, dst: ip.dst, sport: transport.sport, dport: transport.dport };
-    tables.host_socket(ip.proto, &tuple) == Some(HostSocket::Connected)
-}
-
-#[inline(always)]
-fn to_published_port<A: Address, T: FamilyTables<A>>(
-    tables: &T,
-    ip: &Ip<A>,
-    transport: &Transport,
-) -> Result<Option<Reason>, Reason> {
+    tracked: &Result<Trackable<'_, A>, NoTransport>,
+) -> Result<Option<Reason>, Reason>
+where
+    A: Address,
+    P: Packet,
+    T: FamilyTables<A>,
+{
+    let tracked = match tracked {
+        Ok(tracked) => tracked,
+        Err(NoTransport::Malformed) => return Err(Reason::Malformed),
+        Err(NoTransport::Fragment) => return Ok(Some(Reason::FragmentToHost)),
+        Err(NoTransport::IcmpError) => return Ok(Some(Reason::IcmpErrorToHost)),
+        Err(NoTransport::Discovery) => return Ok(Some(Reason::LinkLocal)),
+        Err(NoTransport::Unsupported) => return Ok(Some(Reason::NotOurs)),
+    };
     // A link-local client could not be answered from a translated address (Docker's `! -s fe80::/10`).
-    if ip.src.is_link_local() || !transport.may_begin_flow() {
+    if ip.src.is_link_local() {
         return Ok(Some(Reason::NotOurs));
     }
-    let Some(published) = published::find(tables, ip.dst, ip.proto, transport.dport) else {
+    let Some(published) = published::asked_for(tables, tracked) else {
         return Ok(Some(Reason::NotOurs));
     };
-    // The host may have a connection of its own on the port: one that it began, or that is older than
-    // the published port.
-    if !transport.is_syn() && belongs_to_host(tables, ip, transport) {
-        return Ok(Some(Reason::NotOurs));
-    }
-    tables.describe_flow(|new| {
-        new.key = transport.key(ip, Scope::Uplink);
-        new.new_src = ip.src;
-        new.new_dst = published.addr;
-        new.new_dport = published.container_port(transport.dport);
-        new.flags = CtFlags::DNAT;
-        new.reply_scope = Scope::Endpoint as u8;
-        new.slot = published.slot;
-        new.endpoint_slot = published.endpoint_slot;
-        new.network = published.network;
-        new.seen = transport.seen;
-    });
+    let server = Server::published(&published, tracked);
+    begin::from_outside(packet, tables, tracked, &server)?;
     Ok(None)
+}
+
+/// To a container by its own address, which its network must allow.
+#[inline(always)]
+fn to_container<A, P, T>(
+    packet: &P,
+    tables: &T,
+    tracked: &Result<Trackable<'_, A>, NoTransport>,
+    number: u16,
+) -> Result<Option<Reason>, Reason>
+where
+    A: Address,
+    P: Packet,
+    T: FamilyTables<A>,
+{
+    let is_trusted = tables.is_trusted(packet.ifindex(), number);
+    match tracked {
+        Ok(tracked) => {
+            let server = directly(tables, tracked, number, is_trusted)?;
+            begin::from_outside(packet, tables, tracked, &server)?;
+            Ok(None)
+        }
+        Err(_) if is_unprotected::<A, T>(tables, number) => Ok(Some(Reason::DirectlyRouted)),
+        Err(_) => Err(Reason::DirectRouting),
+    }
+}
+
+/// Whether a network's containers are reached by their own addresses, at every port.
+#[inline(always)]
+fn is_unprotected<A: Address, T: FamilyTables<A>>(tables: &T, number: u16) -> bool {
+    tables.network(number).is_some_and(|network| {
+        A::side(network).has(FamilyFlags::UNPROTECTED) && !network.has(NetworkFlags::INTERNAL)
+    })
+}
+
+/// The container that a packet asks for by its own address (walk W13).
+///
+/// # Errors
+/// `DirectRouting` where it may not be reached so.
+#[inline(always)]
+pub(super) fn directly<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    tracked: &Trackable<'_, A>,
+    number: u16,
+    is_trusted: bool,
+) -> Result<Server<A>, Reason> {
+    let network = tables.network(number).ok_or(Reason::UnknownPort)?;
+    let side = A::side(network);
+    if network.has(NetworkFlags::INTERNAL) || !tracked.transport.may_begin_flow() {
+        return Err(Reason::DirectRouting);
+    }
+    let is_routed = side.has(FamilyFlags::ROUTED);
+    let is_echo = tracked.transport.fields == Fields::EchoRequest;
+    if side.has(FamilyFlags::UNPROTECTED) || is_routed && is_echo {
+        return Ok(Server::direct(tables, tracked, number));
+    }
+    if (is_routed || is_trusted)
+        && let Some(published) = published::asked_for_directly(tables, tracked)
+    {
+        return Ok(Server::published(&published, tracked));
+    }
+    Err(Reason::DirectRouting)
 }

@@ -6,36 +6,50 @@
 //!
 //! ```text
 //!             outside                                   container
-//!   from_uplink: parse, flow | published -> DNAT   to_endpoint: who may enter
-//!   to_uplink:   parse, flow | masquerade -> SNAT  from_endpoint: who may leave, and where to
+//!   from_wire:   what is hostile ends early
+//!   from_uplink: flow | published -> DNAT          to_endpoint: who may enter
+//!   to_uplink:   flow | masquerade -> SNAT         from_endpoint: who may leave, and where to
 //! ```
-//! Translation happens on the uplink only, so that the host's own stack, firewall and routing see the
-//! containers' addresses, as they do with iptables.
+//! A packet of a redirected flow meets one hook only, where it comes in: [`from_uplink`] hands it to the
+//! container, [`from_endpoint`] to an uplink's next hop or to another container, translated. What takes
+//! the host's stack is translated on the uplink, so that the host's firewall and routing see the
+//! containers' addresses, as they do with iptables. One table serves both, so a single packet may take the
+//! other way ([`deliver`]).
 
+mod begin;
+mod bridge;
+mod deliver;
+mod destination;
 mod expiry;
 mod flow;
 mod from_endpoint;
 mod from_uplink;
+mod from_wire;
 mod published;
 mod rewrite;
 mod source_port;
 mod to_endpoint;
 mod to_uplink;
 
+pub use bridge::{from_bridge, to_bridge};
 pub use expiry::{Expiry, expire};
 pub use flow::insert_pair;
 pub use from_endpoint::from_endpoint;
 pub use from_uplink::from_uplink;
+pub use from_wire::from_wire;
 pub use published::{published_for_host, published_on_every_address};
 pub use to_endpoint::to_endpoint;
 pub use to_uplink::to_uplink;
+
+use core::mem::MaybeUninit;
 
 use crate::{
     address::{Address, V4, V6},
     header::{IpHeader, ethertype},
     packet::Packet,
+    parse::{self, NoTransport, Parsed},
     reason::Reason,
-    tables::FamilyTables,
+    tables::{FamilyTables, Work},
 };
 
 /// The bits of a tag that name the VLAN (IEEE 802.1Q).
@@ -46,7 +60,11 @@ trait Steps<P, T> {
     /// Decides and translates. `None` asks for the flow that the steps have described to
     /// [`FamilyTables::describe_flow`]; once it is in the table, the steps run again and find it. So the
     /// first and the millionth packet of a flow are translated by the same lines.
-    fn run<A: Address>(packet: &mut P, tables: &T) -> Result<Option<Reason>, Reason>
+    fn run<A: Address>(
+        packet: &mut P,
+        tables: &T,
+        work: &mut Work<A>,
+    ) -> Result<Option<Reason>, Reason>
     where
         T: FamilyTables<A>;
 }
@@ -80,6 +98,23 @@ fn by_tag<P: Packet>(packet: &P) -> Reason {
     }
 }
 
+/// Reads the headers, and refuses what nobody may send.
+#[inline(always)]
+fn read<'a, A: Address, P: Packet>(
+    packet: &P,
+    memory: &'a mut MaybeUninit<Parsed<A>>,
+) -> Result<&'a Parsed<A>, Reason> {
+    let parsed = parse::read(packet, memory).ok_or(Reason::Malformed)?;
+    if parsed.ip.has_source_route {
+        return Err(Reason::SourceRoute);
+    }
+    // The kernel routes nothing that was sent to many, so neither do we.
+    if packet.is_to_many() && parsed.missing.is_none() {
+        parsed.missing = Some(NoTransport::Unsupported);
+    }
+    Ok(parsed)
+}
+
 #[inline(always)]
 fn run<A, S, P, T>(packet: &mut P, tables: &T) -> Reason
 where
@@ -87,26 +122,31 @@ where
     S: Steps<P, T>,
     T: FamilyTables<A>,
 {
-    if let Some(reason) = run_once::<A, S, P, T>(packet, tables) {
+    if let Some(reason) = run_once::<A, S, P, T>(packet, tables, false) {
         return reason;
     }
     match tables.insert_pair() {
         // Gone between insertion and look-up: only another CPU's removal can do that.
-        Ok(()) => run_once::<A, S, P, T>(packet, tables).unwrap_or(Reason::ConntrackRace),
+        Ok(()) => run_once::<A, S, P, T>(packet, tables, true).unwrap_or(Reason::ConntrackRace),
         Err(reason) => reason,
     }
 }
 
 /// Not inlined: a stack frame that is gone before the flow is inserted, which needs one of its own.
 #[inline(never)]
-fn run_once<A, S, P, T>(packet: &mut P, tables: &T) -> Option<Reason>
+fn run_once<A, S, P, T>(packet: &mut P, tables: &T, is_again: bool) -> Option<Reason>
 where
     A: Address,
     S: Steps<P, T>,
     T: FamilyTables<A>,
 {
-    match S::run::<A>(packet, tables) {
-        Ok(reason) => reason,
-        Err(reason) => Some(reason),
+    let result = tables.with_work(|work| {
+        work.is_again = is_again;
+        S::run::<A>(packet, tables, work)
+    });
+    match result {
+        Some(Ok(reason)) => reason,
+        Some(Err(reason)) => Some(reason),
+        None => Some(Reason::NoMemory),
     }
 }

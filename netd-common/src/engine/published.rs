@@ -3,8 +3,9 @@
 use crate::{
     address::{Address, Port},
     config::ConfigFlags,
+    parse::Trackable,
     published::{PublishedPort, PublishedPortKey},
-    tables::FamilyTables,
+    tables::{FamilyTables, HostSocket, SocketTuple},
 };
 
 /// Finds the published port behind an address that belongs to the host.
@@ -30,6 +31,51 @@ pub(super) fn find<A: Address, T: FamilyTables<A>>(
         key.addr = A::unspecified();
     }
     None
+}
+
+/// The published port that a packet for an address of the host asks for.
+#[inline(always)]
+pub(super) fn asked_for<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    tracked: &Trackable<'_, A>,
+) -> Option<PublishedPort<A>> {
+    let Trackable { ip, transport } = tracked;
+    if !transport.may_begin_flow() {
+        return None;
+    }
+    let published = find(tables, ip.dst, ip.proto, transport.dport)?;
+    // The host may have a connection of its own on the port: one that it began, or that is older than
+    // the published port.
+    if !transport.is_syn() && belongs_to_host(tables, tracked) {
+        return None;
+    }
+    Some(published)
+}
+
+/// The published port of a container that is asked for by its own address: the daemon publishes it there
+/// where the network is routed or trusts a device.
+#[inline(always)]
+pub(super) fn asked_for_directly<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    tracked: &Trackable<'_, A>,
+) -> Option<PublishedPort<A>> {
+    let Trackable { ip, transport } = tracked;
+    if !transport.may_begin_flow() {
+        return None;
+    }
+    let published = find(tables, ip.dst, ip.proto, transport.dport)?;
+    // Found on every address it may lead elsewhere: to another container, or to another port.
+    let is_direct = published.addr == ip.dst && published.port == published.host_port;
+    is_direct.then_some(published)
+}
+
+/// Whether a connected socket of the host takes the packet. Not inlined: its tuple has a frame of its own.
+#[inline(never)]
+fn belongs_to_host<A: Address, T: FamilyTables<A>>(tables: &T, tracked: &Trackable<'_, A>) -> bool {
+    let Trackable { ip, transport } = tracked;
+    let tuple =
+        SocketTuple { src: ip.src, dst: ip.dst, sport: transport.sport, dport: transport.dport };
+    tables.host_socket(ip.proto, &tuple) == Some(HostSocket::Connected)
 }
 
 /// Where a socket of the host that connects to (`addr`, `port`) is to be sent instead: the container

@@ -5,29 +5,32 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     address::{Address, Port},
     checksum::Delta,
-    conntrack::{CtFlags, Translation},
+    conntrack::{CtFlags, Scope, Translation},
+    engine::flow,
     packet::Packet,
-    parse::{Fields, Ip, Transport},
+    parse::{Fields, Trackable, Transport},
     reason::Reason,
-    tables::Tables,
+    tables::FamilyTables,
 };
 
 /// Bytes of the longest transport header part that is rewritten: TCP's checksum ends at 18.
 const REWRITTEN_LEN: u32 = 20;
 
-/// Translates a packet of a flow, counts it as its published port's, and says what it was.
+/// Translates a packet of a flow, leaves it `ttl` hops, counts it, and says what it was.
 ///
 /// # Errors
 /// `NoMemory` if the packet can't be made writable; it is untouched then.
 #[inline(always)]
-pub(super) fn translate<A: Address, P: Packet, T: Tables>(
+pub(super) fn translate<A: Address, P: Packet, T: FamilyTables<A>>(
     packet: &mut P,
     tables: &T,
-    ip: &Ip<A>,
-    transport: &Transport,
+    scope: Scope,
+    tracked: &Trackable<'_, A>,
     to: &Translation<A>,
+    ttl: u8,
 ) -> Result<Reason, Reason> {
-    rewrite(packet, ip, transport, to)?;
+    rewrite(packet, tracked, to, ttl)?;
+    flow::account(packet, tables, &tracked.key(scope));
     let is_reply = to.flags & CtFlags::REPLY != 0;
     if to.flags & CtFlags::DNAT != 0 {
         return Ok(if is_reply {
@@ -48,16 +51,17 @@ pub(super) fn translate<A: Address, P: Packet, T: Tables>(
 #[inline(always)]
 fn rewrite<A: Address, P: Packet>(
     packet: &mut P,
-    ip: &Ip<A>,
-    transport: &Transport,
+    tracked: &Trackable<'_, A>,
     to: &Translation<A>,
+    ttl: u8,
 ) -> Result<(), Reason> {
+    let Trackable { ip, transport } = tracked;
     let writable = (transport.offset + REWRITTEN_LEN).min(packet.len_bytes());
     if !packet.make_writable(writable) {
         return Err(Reason::NoMemory);
     }
     let ports = store_ports(packet, transport, to);
-    A::store_addresses(packet, ip, to.src, to.dst);
+    A::rewrite(packet, ip, to.src, to.dst, ttl);
     let addresses = Delta::of_address(ip.src, to.src).and(Delta::of_address(ip.dst, to.dst));
     if let Some(offset) = transport.fields.checksum_offset() {
         let (for_addresses, for_ports) = transport.fields.checksum_kinds::<A>();

@@ -7,11 +7,11 @@ use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
     engine::{Steps, by_family, flow},
-    network::{BridgePort, NetworkFlags},
+    network::{BridgePort, FamilyFlags, NetworkFlags},
     packet::Packet,
-    parse::{self, Ip, NoTransport},
+    parse::{NoTransport, Parsed},
     reason::Reason,
-    tables::{FamilyTables, Tables},
+    tables::{FamilyTables, Tables, Work},
 };
 
 /// Runs the hook.
@@ -22,7 +22,13 @@ where
     T: FamilyTables<V4> + FamilyTables<V6>,
 {
     let reason = by_family::<ToEndpoint, P, T>(packet, tables);
-    if reason == Reason::Vlan { tagged(packet, tables) } else { reason }
+    if reason == Reason::Vlan {
+        tagged(packet, tables)
+    } else if reason == Reason::NotIp && tables.bridge_port(packet.ifindex()).is_none() {
+        Reason::UnknownPort
+    } else {
+        reason
+    }
 }
 
 /// A tagged frame is switched like any other, so it must not get around icc=false.
@@ -49,17 +55,21 @@ struct ToEndpoint;
 
 impl<P: Packet, T> Steps<P, T> for ToEndpoint {
     #[inline(always)]
-    fn run<A: Address>(packet: &mut P, tables: &T) -> Result<Option<Reason>, Reason>
+    fn run<A: Address>(
+        packet: &mut P,
+        tables: &T,
+        work: &mut Work<A>,
+    ) -> Result<Option<Reason>, Reason>
     where
         T: FamilyTables<A>,
     {
         let port = tables.bridge_port(packet.ifindex()).ok_or(Reason::UnknownPort)?;
-        let ip = parse::ip::<A, P>(packet)?;
+        let parsed = super::read(packet, &mut work.parsed)?;
         let reason = match packet.ingress_ifindex() {
             0 => Reason::HostToContainer,
             ingress => match tables.bridge_port(ingress) {
-                Some(sender) => from_neighbour(packet, tables, &ip, &sender, &port)?,
-                None => from_beyond(packet, tables, &ip, &port)?,
+                Some(sender) => from_neighbour(tables, parsed.missing, &sender, &port)?,
+                None => from_beyond(packet, tables, parsed, port.network)?,
             },
         };
         tables.count_received(port.slot, packet.len_bytes());
@@ -69,18 +79,12 @@ impl<P: Packet, T> Steps<P, T> for ToEndpoint {
 
 /// From a port of this bridge, switched and not routed.
 #[inline(always)]
-fn from_neighbour<A, P, T>(
-    packet: &P,
+fn from_neighbour<T: Tables>(
     tables: &T,
-    ip: &Ip<A>,
+    missing: Option<NoTransport>,
     sender: &BridgePort,
     port: &BridgePort,
-) -> Result<Reason, Reason>
-where
-    A: Address,
-    P: Packet,
-    T: FamilyTables<A>,
-{
+) -> Result<Reason, Reason> {
     if sender.network != port.network {
         return Err(Reason::NetworksApart);
     }
@@ -89,52 +93,51 @@ where
         return Ok(Reason::SameNetwork);
     }
     // Like ARP, which is not IP, discovery is what reaching the gateway may need.
-    match parse::transport(packet, ip) {
-        Err(NoTransport::Discovery) => Ok(Reason::LinkLocal),
-        Ok(_)
-        | Err(
-            NoTransport::Fragment
-            | NoTransport::IcmpError
-            | NoTransport::Unsupported
-            | NoTransport::Malformed,
-        ) => Err(Reason::IccOff),
+    if missing == Some(NoTransport::Discovery) {
+        Ok(Reason::LinkLocal)
+    } else {
+        Err(Reason::IccOff)
     }
 }
 
 /// Routed here, from an uplink or from another network.
 #[inline(always)]
-fn from_beyond<A, P, T>(
+pub(super) fn from_beyond<A, P, T>(
     packet: &P,
     tables: &T,
-    ip: &Ip<A>,
-    port: &BridgePort,
+    parsed: &Parsed<A>,
+    number: u16,
 ) -> Result<Reason, Reason>
 where
     A: Address,
     P: Packet,
     T: FamilyTables<A>,
 {
-    let network = tables.network(port.network).ok_or(Reason::UnknownPort)?;
+    let network = tables.network(number).ok_or(Reason::UnknownPort)?;
     if network.has(NetworkFlags::INTERNAL) {
         return Err(Reason::InternalNetwork);
     }
-    if let Ok(transport) = parse::transport(packet, ip)
-        && flow::exists(tables, &transport.reverse_key(ip, Scope::Endpoint))
+    if let Ok(tracked) = parsed.trackable()
+        && flow::is_answered(tables, Scope::Endpoint, &tracked)
     {
         return Ok(Reason::FlowToContainer);
     }
-    match tables.network_of(ip.src) {
-        // Sent to the gateway to be routed back: what may not be switched may not be routed either. From
-        // another device than the bridge the source is a lie.
-        Some(own) if own == port.network && packet.ingress_ifindex() == network.bridge_ifindex => {
+    match tables.network_of(parsed.ip.src) {
+        // A port that is not known, or a source that is a lie.
+        Some(own) if own == number && packet.ingress_ifindex() != network.bridge_ifindex => {
+            Err(Reason::UnknownPort)
+        }
+        // Sent to the gateway to be routed back: what may not be switched may not be routed either.
+        Some(own) if own == number => {
             if network.has(NetworkFlags::ICC) {
                 Ok(Reason::SameNetwork)
             } else {
                 Err(Reason::IccOff)
             }
         }
-        Some(other) if tables.may_enter(other, port.network) => Ok(Reason::NetworksAllowed),
+        Some(other) if tables.may_enter(other, number) => Ok(Reason::NetworksAllowed),
         Some(_) => Err(Reason::NetworksApart),
+        None if A::side(network).has(FamilyFlags::UNPROTECTED) => Ok(Reason::DirectlyRouted),
         None => Err(Reason::Unsolicited),
     }
 }

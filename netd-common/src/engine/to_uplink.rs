@@ -1,17 +1,18 @@
-//! What leaves by an uplink: replies of published ports, and what containers send to the world.
+//! What leaves by an uplink through the host's stack: replies of published ports, and what containers
+//! send to the world.
 //!
-//! Walks W2 and W3: the source is translated last, after the kernel has routed the packet. This is
-//! also the leak guard: what has a container's source address is translated or does not leave.
+//! Walks W2 and W3: the source is translated last, after the kernel has routed the packet. This is also
+//! the leak guard: what has a container's source address is translated or does not leave.
 
 use crate::{
     address::{Address, V4, V6},
-    conntrack::{CtFlags, Scope},
-    engine::{Steps, by_family, flow, rewrite},
+    conntrack::Scope,
+    engine::{Steps, begin, by_family, flow, rewrite},
     network::NetworkFlags,
     packet::Packet,
-    parse::{self, Ip, NoTransport, Transport},
+    parse::{self, NoTransport, Trackable},
     reason::Reason,
-    tables::FamilyTables,
+    tables::{FamilyTables, Work},
 };
 
 /// Runs the hook.
@@ -31,23 +32,31 @@ struct ToUplink;
 
 impl<P: Packet, T> Steps<P, T> for ToUplink {
     #[inline(always)]
-    fn run<A: Address>(packet: &mut P, tables: &T) -> Result<Option<Reason>, Reason>
+    fn run<A: Address>(
+        packet: &mut P,
+        tables: &T,
+        work: &mut Work<A>,
+    ) -> Result<Option<Reason>, Reason>
     where
         T: FamilyTables<A>,
     {
-        let ip = parse::ip::<A, P>(packet)?;
-        let transport = parse::transport(packet, &ip);
-        if let Ok(transport) = &transport {
-            let key = transport.key(&ip, Scope::Endpoint);
-            if let Some(to) = flow::find(packet, tables, &key, transport) {
-                return rewrite::translate(packet, tables, &ip, transport, &to).map(Some);
-            }
-        }
-        let Some(network) = tables.network_of(ip.src) else {
+        // What was redirected here has the host's address already, if it got another one, and no more is
+        // read of it.
+        let source = parse::source::<A, P>(packet).ok_or(Reason::Malformed)?;
+        let Some(network) = tables.network_of(source) else {
             return Ok(Some(Reason::NotOurs));
         };
-        match transport {
-            Ok(transport) => to_the_world(packet, tables, &ip, &transport, network),
+        let parsed = super::read(packet, &mut work.parsed)?;
+        let scope = Scope::Endpoint;
+        match parsed.trackable() {
+            Ok(tracked) if is_redirected(packet, tables, &tracked) => Ok(Some(Reason::NotOurs)),
+            Ok(tracked) => match flow::find(tables, scope, &tracked, &mut work.to) {
+                Some(to) => {
+                    let ttl = parsed.ip.ttl;
+                    rewrite::translate(packet, tables, scope, &tracked, to, ttl).map(Some)
+                }
+                None => to_the_world(packet, tables, &tracked, network),
+            },
             Err(NoTransport::Malformed) => Err(Reason::Malformed),
             Err(NoTransport::Fragment) => Err(Reason::Fragment),
             Err(NoTransport::IcmpError) => Err(Reason::IcmpError),
@@ -58,13 +67,26 @@ impl<P: Packet, T> Steps<P, T> for ToUplink {
     }
 }
 
+/// Whether a packet whose source looks like a container's was redirected here, translated and counted: it
+/// keeps the container's address, or was given that of a bridge that was asked. What the stack routes came
+/// in on a bridge, not on one of its ports.
+#[inline(always)]
+fn is_redirected<A, P, T>(packet: &P, tables: &T, tracked: &Trackable<'_, A>) -> bool
+where
+    A: Address,
+    P: Packet,
+    T: FamilyTables<A>,
+{
+    tables.bridge_port(packet.ingress_ifindex()).is_some()
+        && flow::is_answered(tables, Scope::Uplink, tracked)
+}
+
 /// Begins a flow for a container's packet.
 #[inline(always)]
 fn to_the_world<A, P, T>(
-    packet: &mut P,
+    packet: &P,
     tables: &T,
-    ip: &Ip<A>,
-    transport: &Transport,
+    tracked: &Trackable<'_, A>,
     number: u16,
 ) -> Result<Option<Reason>, Reason>
 where
@@ -76,36 +98,13 @@ where
     if network.has(NetworkFlags::INTERNAL) {
         return Err(Reason::InternalNetwork);
     }
-    if ip.dst.is_multicast() {
+    if tracked.ip.dst.is_multicast() {
         return Err(Reason::UnsupportedProtocol);
     }
-    if !transport.may_begin_flow() {
+    if !tracked.transport.may_begin_flow() {
         return Err(Reason::NoFlow);
     }
-    let (new_src, flags) = if network.has(NetworkFlags::MASQUERADE) {
-        let fixed = A::side(network).snat_source;
-        let source = if fixed == A::UNSPECIFIED {
-            tables.masquerade_source(packet.ifindex(), ip.dst).ok_or(Reason::NoMasqueradeAddress)?
-        } else {
-            fixed
-        };
-        (source, CtFlags::SNAT)
-    } else {
-        // Tracked all the same: the entry is what lets the replies in.
-        (ip.src, 0)
-    };
-    let slot = tables.endpoint(ip.src).map_or(0, |endpoint| endpoint.slot);
-    tables.describe_flow(|new| {
-        new.key = transport.key(ip, Scope::Endpoint);
-        new.new_src = new_src;
-        new.new_dst = ip.dst;
-        new.new_dport = transport.dport;
-        new.flags = flags;
-        new.reply_scope = Scope::Uplink as u8;
-        new.slot = slot;
-        new.endpoint_slot = slot;
-        new.network = number;
-        new.seen = transport.seen;
-    });
+    let has_ethernet = packet.network_offset() != 0;
+    begin::to_world(tables, tracked, number, packet.ifindex(), has_ethernet)?;
     Ok(None)
 }

@@ -10,6 +10,8 @@ use crate::tables::{FamilyStore, HostTables};
 pub(crate) trait Family: Address {
     /// ICMP's protocol number.
     const ICMP: u8;
+    /// The number of the family in `linux/socket.h`.
+    const AF: u32;
     /// Bits of a container subnet.
     const SUBNET_BITS: u32;
     const LOOPBACK: Self;
@@ -32,6 +34,7 @@ pub(crate) trait Family: Address {
 
 impl Family for V4 {
     const ICMP: u8 = 1;
+    const AF: u32 = 2;
     const SUBNET_BITS: u32 = 16;
     const LOOPBACK: Self = Self::new(Ipv4Addr::LOCALHOST);
     const LINK_LOCAL: Self = Self::new(Ipv4Addr::new(169, 254, 0, 7));
@@ -68,6 +71,7 @@ impl Family for V4 {
 
 impl Family for V6 {
     const ICMP: u8 = 58;
+    const AF: u32 = 10;
     const SUBNET_BITS: u32 = 64;
     const LOOPBACK: Self = Self::new(Ipv6Addr::LOCALHOST);
     const LINK_LOCAL: Self = Self::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 7));
@@ -102,6 +106,36 @@ impl Family for V6 {
     }
 }
 
+/// Makes a test of each named generic function in each family and each data path.
+macro_rules! in_both_datapaths {
+    ($($name:ident,)+) => {
+        mod stack {
+            $crate::family::in_both_datapaths!(@ Stack, $($name,)+);
+        }
+
+        mod fast {
+            $crate::family::in_both_datapaths!(@ Fast, $($name,)+);
+        }
+    };
+    (@ $datapath:ident, $($name:ident,)+) => {
+        mod v4 {
+            $(#[test]
+            fn $name() {
+                let datapath = $crate::scene::Datapath::$datapath;
+                super::super::$name::<netd_common::address::V4>(datapath);
+            })+
+        }
+
+        mod v6 {
+            $(#[test]
+            fn $name() {
+                let datapath = $crate::scene::Datapath::$datapath;
+                super::super::$name::<netd_common::address::V6>(datapath);
+            })+
+        }
+    };
+}
+
 /// Makes a test of each named generic function in each family.
 macro_rules! in_both_families {
     ($($name:ident,)+) => {
@@ -121,4 +155,5 @@ macro_rules! in_both_families {
     };
 }
 
+pub(crate) use in_both_datapaths;
 pub(crate) use in_both_families;

@@ -6,10 +6,8 @@ use crate::{
     family::{Family, in_both_families},
     message::{Kind, Message, SYN},
     packet::HostPacket,
-    scene::{
-        At, FROM_UPLINK, Hook, NET_A, NET_B, QUIET, Scene, TO_UPLINK, UPLINK, WEB, bridge,
-        from_endpoint, port, to_endpoint,
-    },
+    place::{At, FROM_UPLINK, Hook, TO_UPLINK, bridge, from_endpoint, port, to_endpoint},
+    scene::{NET_A, NET_B, QUIET, Scene, UPLINK, WEB},
 };
 
 in_both_families! {

@@ -8,14 +8,13 @@ use netd_common::{
 };
 
 use crate::{
-    family::{Family, in_both_families},
+    family::{Family, in_both_datapaths},
     message::{ACK, FIN, Kind, Message, RST, SYN},
-    scene::{
-        At, DNS, FROM_UPLINK, NET_A, Scene, TO_UPLINK, UPLINK, WEB, WEB_SLOT, slot, to_endpoint,
-    },
+    place::{At, INWARDS, OUTWARDS, slot, to_endpoint},
+    scene::{DNS, Datapath, NET_A, Scene, UPLINK, WEB, WEB_SLOT},
 };
 
-in_both_families! {
+in_both_datapaths! {
     each_state_has_its_timer,
     packets_of_either_direction_keep_a_flow_alive,
     a_flow_that_is_over_does_not_take_packets_whether_or_not_it_was_expired,
@@ -53,11 +52,11 @@ fn key<A: Family>(message: &Message<A>, scope: Scope) -> CtKey<A> {
 fn converse<A: Family>(scene: &Scene, flags: &[(char, u8)]) {
     for &(direction, flags) in flags {
         if direction == '>' {
-            scene.translated::<A>(FROM_UPLINK, &web(flags), Reason::Published);
+            scene.translated::<A>(INWARDS, &web(flags), Reason::Published);
         } else {
             let request = web::<A>(flags).to((A::inside(NET_A, 2), 80));
             let answer = request.reply().with_kind(Kind::Tcp(flags));
-            scene.translated(TO_UPLINK, &answer, Reason::PublishedReply);
+            scene.translated(OUTWARDS, &answer, Reason::PublishedReply);
         }
     }
 }
@@ -65,7 +64,7 @@ fn converse<A: Family>(scene: &Scene, flags: &[(char, u8)]) {
 const HANDSHAKE: [(char, u8); 3] = [('>', SYN), ('<', SYN | ACK), ('>', ACK)];
 
 /// The kernel's values, `net/netfilter/nf_conntrack_proto_*.c`.
-fn each_state_has_its_timer<A: Family>() {
+fn each_state_has_its_timer<A: Family>(datapath: Datapath) {
     let (fin, both) = ([('<', FIN | ACK)], [('<', FIN | ACK), ('>', FIN | ACK)]);
     let rows = [
         ("syn sent", HANDSHAKE[..1].to_vec(), 120),
@@ -77,7 +76,7 @@ fn each_state_has_its_timer<A: Family>() {
         ("picked up in the middle", vec![('>', ACK)], 300),
     ];
     for (row, flags, secs) in rows {
-        let scene = Scene::new();
+        let scene = Scene::on(datapath);
         converse::<A>(&scene, &flags);
         assert_lives::<A>(&scene, row, key(&web(SYN), Scope::Uplink), secs);
     }
@@ -87,10 +86,10 @@ fn each_state_has_its_timer<A: Family>() {
         ("echo", Kind::EchoRequest, false, 30),
         ("echo, answered", Kind::EchoRequest, true, 30),
     ] {
-        let scene = Scene::new();
-        let outside = scene.translated::<A>(TO_UPLINK, &call(kind), Reason::Masqueraded);
+        let scene = Scene::on(datapath);
+        let outside = scene.translated::<A>(OUTWARDS, &call(kind), Reason::Masqueraded);
         if is_answered {
-            scene.translated(FROM_UPLINK, &outside.reply(), Reason::MasqueradeReply);
+            scene.translated(INWARDS, &outside.reply(), Reason::MasqueradeReply);
         }
         assert_lives::<A>(&scene, row, key(&call(kind), Scope::Endpoint), secs);
     }
@@ -105,36 +104,38 @@ fn assert_lives<A: Family>(scene: &Scene, row: &str, key: CtKey<A>, secs: u32) {
     assert_eq!(scene.halves::<A>().len(), 0, "{row}");
 }
 
-fn packets_of_either_direction_keep_a_flow_alive<A: Family>() {
-    let scene = Scene::new();
-    let outside = scene.translated::<A>(TO_UPLINK, &call(Kind::Udp), Reason::Masqueraded);
+fn packets_of_either_direction_keep_a_flow_alive<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
+    let outside = scene.translated::<A>(OUTWARDS, &call(Kind::Udp), Reason::Masqueraded);
     for _ in 0..5 {
         scene.wait(29);
-        scene.translated(FROM_UPLINK, &outside.reply(), Reason::MasqueradeReply);
+        scene.translated(INWARDS, &outside.reply(), Reason::MasqueradeReply);
     }
     for _ in 0..5 {
         scene.wait(119);
-        scene.translated::<A>(TO_UPLINK, &call(Kind::Udp), Reason::Masqueraded);
+        scene.translated::<A>(OUTWARDS, &call(Kind::Udp), Reason::Masqueraded);
     }
     assert!(scene.halves::<A>().iter().all(|half| half.1.created_secs == 1_000));
 }
 
-fn a_flow_that_is_over_does_not_take_packets_whether_or_not_it_was_expired<A: Family>() {
-    let scene = Scene::new();
-    let outside = scene.translated::<A>(TO_UPLINK, &call(Kind::Udp), Reason::Masqueraded);
+fn a_flow_that_is_over_does_not_take_packets_whether_or_not_it_was_expired<A: Family>(
+    datapath: Datapath,
+) {
+    let scene = Scene::on(datapath);
+    let outside = scene.translated::<A>(OUTWARDS, &call(Kind::Udp), Reason::Masqueraded);
     scene.wait(30);
-    scene.stays(FROM_UPLINK, &outside.reply(), Reason::NotOurs);
+    scene.stays(INWARDS, &outside.reply(), Reason::NotOurs);
     assert_eq!(scene.halves::<A>().len(), 0);
 
-    scene.translated::<A>(TO_UPLINK, &call(Kind::Udp), Reason::Masqueraded);
+    scene.translated::<A>(OUTWARDS, &call(Kind::Udp), Reason::Masqueraded);
     scene.wait(30);
-    scene.translated::<A>(TO_UPLINK, &call(Kind::Udp), Reason::Masqueraded);
+    scene.translated::<A>(OUTWARDS, &call(Kind::Udp), Reason::Masqueraded);
     assert!(scene.halves::<A>().iter().all(|half| half.1.created_secs == 1_060));
 }
 
-fn a_syn_reopens_a_connection_that_has_closed<A: Family>() {
+fn a_syn_reopens_a_connection_that_has_closed<A: Family>(datapath: Datapath) {
     for end in [&[('<', FIN | ACK), ('>', FIN | ACK)][..], &[('<', RST)], &[('>', RST | ACK)]] {
-        let scene = Scene::new();
+        let scene = Scene::on(datapath);
         converse::<A>(&scene, &[&HANDSHAKE[..], end].concat());
         converse::<A>(&scene, &HANDSHAKE);
         scene.wait(400_000);
@@ -144,26 +145,26 @@ fn a_syn_reopens_a_connection_that_has_closed<A: Family>() {
     }
 }
 
-fn a_syn_does_not_disturb_a_connection_that_is_open<A: Family>() {
+fn a_syn_does_not_disturb_a_connection_that_is_open<A: Family>(datapath: Datapath) {
     for begun in 1..=3 {
-        let scene = Scene::new();
+        let scene = Scene::on(datapath);
         converse::<A>(&scene, &HANDSHAKE[..begun]);
         scene.wait(1);
         converse::<A>(&scene, &[('>', SYN)]);
         assert!(scene.halves::<A>().iter().all(|half| half.1.created_secs == 1_000));
     }
     // The container's own SYN on the connection's ports is no new one either.
-    let scene = Scene::new();
+    let scene = Scene::on(datapath);
     converse::<A>(&scene, &[&HANDSHAKE[..], &[('<', FIN | ACK), ('>', FIN | ACK)]].concat());
     scene.wait(1);
     converse::<A>(&scene, &[('<', SYN)]);
     assert!(scene.halves::<A>().iter().all(|half| half.1.created_secs == 1_000));
 }
 
-fn a_flow_ends_with_its_published_port_and_with_its_endpoint<A: Family>() {
+fn a_flow_ends_with_its_published_port_and_with_its_endpoint<A: Family>(datapath: Datapath) {
     for ending in [WEB_SLOT, slot(NET_A, 2)] {
         for wait in [0, 1] {
-            let scene = Scene::new();
+            let scene = Scene::on(datapath);
             converse::<A>(&scene, &HANDSHAKE);
             let inside = web::<A>(ACK).to((A::inside(NET_A, 2), 80));
             let entering = to_endpoint(NET_A, 2, UPLINK);
@@ -172,43 +173,43 @@ fn a_flow_ends_with_its_published_port_and_with_its_endpoint<A: Family>() {
             scene.wait(wait);
             scene.stays(entering, &inside, Reason::Unsolicited);
             let answer = inside.reply().with_kind(Kind::Tcp(FIN | ACK));
-            scene.stays(TO_UPLINK, &answer, Reason::NoFlow);
+            scene.stays(OUTWARDS, &answer, Reason::NoFlow);
             assert_eq!(scene.halves::<A>().len(), 0);
-            scene.stays::<A>(FROM_UPLINK, &web(FIN | ACK), Reason::NotOurs);
+            scene.stays::<A>(INWARDS, &web(FIN | ACK), Reason::NotOurs);
             // A port that is published again begins anew.
             converse::<A>(&scene, &HANDSHAKE);
         }
     }
-    let scene = Scene::new();
-    scene.translated::<A>(TO_UPLINK, &call(Kind::Udp), Reason::Masqueraded);
+    let scene = Scene::on(datapath);
+    scene.translated::<A>(OUTWARDS, &call(Kind::Udp), Reason::Masqueraded);
     let answer = call::<A>(Kind::Udp).from((A::host(1), 5000)).reply();
     scene.bump_generation(slot(NET_A, 2));
-    scene.stays(FROM_UPLINK, &answer, Reason::NotOurs);
+    scene.stays(INWARDS, &answer, Reason::NotOurs);
 }
 
-fn the_reply_key_of_a_flow_that_is_over_is_given_again<A: Family>() {
-    let scene = Scene::new();
+fn the_reply_key_of_a_flow_that_is_over_is_given_again<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
     let first = call::<A>(Kind::Udp);
     let second = first.from((A::inside(NET_A, 3), 5000));
-    scene.translated(TO_UPLINK, &first, Reason::Masqueraded);
+    scene.translated(OUTWARDS, &first, Reason::Masqueraded);
     scene.wait(29);
-    let other = scene.translated(TO_UPLINK, &second, Reason::Masqueraded);
+    let other = scene.translated(OUTWARDS, &second, Reason::Masqueraded);
     assert_ne!(other.src.1, 5000);
     // The first has ended; a third flow gets its port, and its packets.
     scene.wait(1);
     let third = first.from((A::inside(NET_A, 4), 5000));
     let outside = third.from((A::host(1), 5000));
-    scene.becomes(TO_UPLINK, &third, Reason::Masqueraded, &outside);
+    scene.becomes(OUTWARDS, &third, Reason::Masqueraded, &outside);
     let answer = outside.reply();
-    scene.becomes(FROM_UPLINK, &answer, Reason::MasqueradeReply, &answer.to(third.src));
+    scene.becomes(INWARDS, &answer, Reason::MasqueradeReply, &answer.to(third.src));
     assert_eq!(scene.halves::<A>().len(), 4);
 }
 
 /// What a CPU leaves behind that ended between its two insertions, or a flush that came between.
-fn a_lone_half_lives_five_seconds<A: Family>() {
+fn a_lone_half_lives_five_seconds<A: Family>(datapath: Datapath) {
     for keeps_reply in [true, false] {
-        let scene = Scene::new();
-        let outside = scene.translated::<A>(TO_UPLINK, &call(Kind::Udp), Reason::Masqueraded);
+        let scene = Scene::on(datapath);
+        let outside = scene.translated::<A>(OUTWARDS, &call(Kind::Udp), Reason::Masqueraded);
         A::store(&scene.tables)
             .flows
             .borrow_mut()
@@ -219,24 +220,24 @@ fn a_lone_half_lives_five_seconds<A: Family>() {
         scene.wait(1);
         if keeps_reply {
             // Nobody's packets pass, and the port is free.
-            scene.stays(FROM_UPLINK, &outside.reply(), Reason::NotOurs);
+            scene.stays(INWARDS, &outside.reply(), Reason::NotOurs);
         } else {
             assert_eq!(engine::expire(&scene.tables, &key), Expiry::Removed);
         }
         assert_eq!(scene.halves::<A>().len(), 0);
-        scene.becomes(TO_UPLINK, &call(Kind::Udp), Reason::Masqueraded, &outside);
+        scene.becomes(OUTWARDS, &call(Kind::Udp), Reason::Masqueraded, &outside);
         assert_eq!(scene.halves::<A>().len(), 2);
     }
 }
 
-fn expiry_tells_what_it_found<A: Family>() {
-    let scene = Scene::new();
+fn expiry_tells_what_it_found<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
     let key = key(&call::<A>(Kind::Udp), Scope::Endpoint);
     assert_eq!(engine::expire(&scene.tables, &key), Expiry::Gone);
-    let at = At { ingress: 11, ..TO_UPLINK };
+    let at = At { ingress: 11, ..OUTWARDS };
     scene.translated::<A>(at, &call(Kind::Udp), Reason::Masqueraded);
     scene.translated::<A>(
-        FROM_UPLINK,
+        INWARDS,
         &Message::new(Kind::Udp, (A::outside(7), 1), (A::host(1), DNS)),
         Reason::Published,
     );

@@ -5,17 +5,27 @@ mod checksums;
 mod family;
 mod message;
 mod packet;
+mod place;
+mod runs;
 mod scene;
 mod tables;
 
+mod bridges;
 mod connect;
 mod echo;
+mod fallback;
 mod frames;
+mod gateway_modes;
+mod hairpin;
+mod hairpin_life;
 mod lifetime;
+mod multihomed;
 mod policy;
 mod reasons;
 mod robustness;
 mod source_ports;
+mod strict_source;
+mod switched;
 mod walks;
 
 mod model;

@@ -8,7 +8,10 @@ use etherparse::{
     TcpHeader, TransportHeader,
 };
 
-use crate::family::Family;
+use crate::{
+    family::Family,
+    place::{HOST_MAC, OUTSIDE_MAC},
+};
 
 pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
@@ -16,9 +19,11 @@ pub(crate) const RST: u8 = 4;
 pub(crate) const PSH: u8 = 8;
 pub(crate) const ACK: u8 = 16;
 
-/// The fragment header of IPv6, and the flag of IPv4 (RFC 791 section 3.1) in the byte that it is in.
+/// IPv4 options that ask for nothing (RFC 791 section 3.1).
+pub(crate) const NO_OPERATION: [u8; 4] = [1, 1, 1, 0];
+
+/// The fragment header of IPv6.
 const IPV6_FRAGMENT: u8 = 44;
-const MORE_FRAGMENTS: u8 = 0x20;
 
 /// An address and a port; the port of a protocol without ports is zero.
 pub(crate) type End<A> = (A, u16);
@@ -89,8 +94,13 @@ impl<A: Family> Message<A> {
 
     /// The Ethernet frame, with every checksum.
     pub(crate) fn frame(&self) -> Vec<u8> {
-        let step = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
-            .ip(ip_headers(self.src.0, self.dst.0));
+        self.frame_with(64)
+    }
+
+    /// The frame with this many hops to go.
+    pub(crate) fn frame_with(&self, ttl: u8) -> Vec<u8> {
+        let step = PacketBuilder::ethernet2(OUTSIDE_MAC, HOST_MAC)
+            .ip(ip_headers(self.src.0, self.dst.0, ttl));
         let mut frame = Vec::new();
         let (payload, is_v4) = (&self.payload[..], A::ICMP == 1);
         match (self.kind, is_v4) {
@@ -132,9 +142,21 @@ impl<A: Family> Message<A> {
         if A::ICMP == 58 {
             return self.with_kind(Kind::Other(IPV6_FRAGMENT)).frame();
         }
-        let mut frame = self.frame();
-        frame[20] |= MORE_FRAGMENTS;
-        frame
+        let frame = self.frame();
+        let (mut header, rest) = Ipv4Header::from_slice(&frame[14..]).unwrap();
+        header.more_fragments = true;
+        header.header_checksum = header.calc_header_checksum();
+        [&frame[..14], &header.to_bytes(), rest].concat()
+    }
+
+    /// The frame with IPv4 options, a multiple of four bytes.
+    pub(crate) fn with_ipv4_options(&self, options: &[u8]) -> Vec<u8> {
+        let frame = self.frame();
+        let (mut header, rest) = Ipv4Header::from_slice(&frame[14..]).unwrap();
+        header.options = options.try_into().unwrap();
+        header.total_len += options.len() as u16;
+        header.header_checksum = header.calc_header_checksum();
+        [&frame[..14], &header.to_bytes(), rest].concat()
     }
 
     /// Reads a frame back.
@@ -155,16 +177,17 @@ impl<A: Family> Message<A> {
     }
 }
 
-fn ip_headers<A: Family>(src: A, dst: A) -> IpHeaders {
+fn ip_headers<A: Family>(src: A, dst: A, ttl: u8) -> IpHeaders {
     match (src.into(), dst.into()) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let (source, destination) = (src.octets(), dst.octets());
-            let header = Ipv4Header { source, destination, time_to_live: 64, ..Default::default() };
+            let header =
+                Ipv4Header { source, destination, time_to_live: ttl, ..Default::default() };
             IpHeaders::Ipv4(header, Default::default())
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             let (source, destination) = (src.octets(), dst.octets());
-            let header = Ipv6Header { source, destination, hop_limit: 64, ..Default::default() };
+            let header = Ipv6Header { source, destination, hop_limit: ttl, ..Default::default() };
             IpHeaders::Ipv6(header, Default::default())
         }
         _ => unreachable!("both addresses have one family"),

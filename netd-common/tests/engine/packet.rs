@@ -4,10 +4,19 @@
 use bytemuck::Pod;
 use netd_common::{
     checksum::Delta,
-    packet::{ChecksumKind, Packet},
+    packet::{ChecksumKind, Headers, NextHop, Packet},
 };
 
 pub(crate) const ETHERNET_LEN: u32 = 14;
+
+/// Where a packet is redirected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Redirection {
+    /// The other end of a veth pair.
+    Peer(u32),
+    /// A device, and the next hop behind it.
+    Out(u32, NextHop),
+}
 
 /// Frame and metadata.
 #[derive(Clone, Debug)]
@@ -19,6 +28,12 @@ pub(crate) struct HostPacket {
     pub(crate) is_to_this_host: bool,
     /// Whether the kernel would find memory for a copy.
     pub(crate) has_memory: bool,
+    /// How much payload each packet has that was merged into this one.
+    pub(crate) segment_len: u32,
+    pub(crate) redirection: Option<Redirection>,
+    network_offset: u32,
+    /// The ethertype of a packet without Ethernet header.
+    protocol: Option<u16>,
     /// How many bytes the engine has made writable.
     writable: u32,
     pub(crate) is_stored: bool,
@@ -33,9 +48,27 @@ impl HostPacket {
             has_vlan_tag: false,
             is_to_this_host: true,
             has_memory: true,
+            segment_len: 0,
+            redirection: None,
+            network_offset: ETHERNET_LEN,
+            protocol: None,
             writable: 0,
             is_stored: false,
         }
+    }
+
+    /// The same packet on a device without link-layer header.
+    pub(crate) fn without_ethernet(mut self) -> Self {
+        self.protocol = Some(self.ethertype());
+        self.frame.drain(..ETHERNET_LEN as usize);
+        self.network_offset = 0;
+        self
+    }
+
+    fn redirect(&mut self, redirection: Redirection) {
+        assert_eq!(self.redirection, None, "a second redirection: {redirection:?}");
+        assert_ne!(self.network_offset, 0, "no room for an Ethernet header: {redirection:?}");
+        self.redirection = Some(redirection);
     }
 
     fn slot(&mut self, offset: u32, len: usize) -> &mut [u8] {
@@ -46,24 +79,39 @@ impl HostPacket {
     }
 }
 
-impl Packet for HostPacket {
+impl Headers for HostPacket {
     fn len_bytes(&self) -> u32 {
         self.frame.len() as u32
     }
 
     fn ethertype(&self) -> u16 {
-        match self.frame.get(12..14) {
+        self.protocol.unwrap_or_else(|| match self.frame.get(12..14) {
             Some(bytes) => u16::from_be_bytes([bytes[0], bytes[1]]),
             None => 0,
-        }
+        })
     }
 
+    fn network_offset(&self) -> u32 {
+        self.network_offset
+    }
+
+    fn load<T: Pod>(&self, offset: u32) -> Option<T> {
+        let start = offset as usize;
+        self.frame.get(start..start + size_of::<T>()).map(bytemuck::pod_read_unaligned)
+    }
+}
+
+impl Packet for HostPacket {
     fn has_vlan_tag(&self) -> bool {
         self.has_vlan_tag
     }
 
     fn is_to_this_host(&self) -> bool {
         self.is_to_this_host
+    }
+
+    fn is_to_many(&self) -> bool {
+        self.network_offset != 0 && self.frame.first().is_some_and(|byte| byte & 1 != 0)
     }
 
     fn ifindex(&self) -> u32 {
@@ -74,13 +122,8 @@ impl Packet for HostPacket {
         self.ingress_ifindex
     }
 
-    fn network_offset(&self) -> u32 {
-        ETHERNET_LEN
-    }
-
-    fn load<T: Pod>(&self, offset: u32) -> Option<T> {
-        let start = offset as usize;
-        self.frame.get(start..start + size_of::<T>()).map(bytemuck::pod_read_unaligned)
+    fn segment_len(&self) -> u32 {
+        self.segment_len
     }
 
     fn make_writable(&mut self, len: u32) -> bool {
@@ -105,5 +148,12 @@ impl Packet for HostPacket {
         let is_udp = matches!(kind, ChecksumKind::UdpPseudoHeader | ChecksumKind::UdpHeader);
         let updated = if is_udp && updated == 0 { 0xffff } else { updated };
         field.copy_from_slice(bytemuck::bytes_of(&updated));
+    }
+    fn redirect_peer(&mut self, ifindex: u32) {
+        self.redirect(Redirection::Peer(ifindex));
+    }
+
+    fn redirect_out(&mut self, ifindex: u32, next_hop: &NextHop) {
+        self.redirect(Redirection::Out(ifindex, *next_hop));
     }
 }

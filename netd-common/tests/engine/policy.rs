@@ -1,14 +1,13 @@
 //! Who may send what where: everything that is decided without a flow.
 
-use netd_common::{reason::Reason, tables::RouteVerdict};
+use netd_common::reason::Reason;
 
 use crate::{
     family::{Family, in_both_families},
     message::{ACK, End, FIN, Kind, Message, RST, SYN},
-    scene::{
-        At, DNS, FROM_UPLINK, INTERNAL, NET_A, NET_B, QUIET, SECOND_UPLINK, SPECIFIC, Scene,
-        TO_UPLINK, UPLINK, WEB, bridge, from_endpoint, port, to_endpoint,
-    },
+    place::{At, FROM_UPLINK, TO_UPLINK, bridge, from_endpoint, port, to_endpoint},
+    scene::{DNS, INTERNAL, NET_A, NET_B, QUIET, SECOND_UPLINK, SPECIFIC, Scene, UPLINK, WEB},
+    tables::HostRoute,
 };
 
 in_both_families! {
@@ -226,11 +225,11 @@ fn what_is_link_local_stays_on_the_link<A: Family>() {
 fn a_container_leaves_by_uplinks_only<A: Family>() {
     let mut scene = Scene::new();
     let routes = &mut A::store_mut(&mut scene.tables).routes;
-    routes.insert((bridge(NET_A), A::outside(9)), RouteVerdict::Elsewhere);
-    routes.insert((bridge(NET_A), A::outside(10)), RouteVerdict::Nowhere);
+    routes.insert((bridge(NET_A), A::outside(9)), HostRoute::Elsewhere);
+    routes.insert((bridge(NET_A), A::outside(10)), HostRoute::Nowhere);
     // Nobody asks about what is not on its way out.
     for dst in [A::host(1), A::inside(NET_A, 1), A::inside(NET_A, 3), A::inside(NET_B, 2)] {
-        routes.insert((bridge(NET_A), dst), RouteVerdict::Elsewhere);
+        routes.insert((bridge(NET_A), dst), HostRoute::Elsewhere);
     }
     let own = A::inside(NET_A, 2);
     let at = from_endpoint(NET_A, 2);
@@ -313,9 +312,9 @@ fn what_is_routed_back_into_its_network_is_judged_as_switched<A: Family>() {
             scene.judges(&[
                 ("routed back", at(bridge(network)), message.frame(), reason),
                 // Who is not on the bridge only claims to be in the network.
-                ("no uplink", at(999), message.frame(), Reason::NetworksApart),
-                ("uplink", at(UPLINK), message.frame(), Reason::NetworksApart),
-                ("another bridge", at(bridge(NET_B)), message.frame(), Reason::NetworksApart),
+                ("no uplink", at(999), message.frame(), Reason::UnknownPort),
+                ("uplink", at(UPLINK), message.frame(), Reason::UnknownPort),
+                ("another bridge", at(bridge(NET_B)), message.frame(), Reason::UnknownPort),
             ]);
         }
         let fragment = Message::new(Kind::Udp, (src, 1), (dst, 2)).fragment();
@@ -354,11 +353,15 @@ fn networks_that_are_allowed_to_talk_do_in_one_direction<A: Family>() {
         let entering = to_endpoint(NET_B, 2, bridge(NET_A));
         let returning = to_endpoint(NET_A, 2, bridge(NET_B));
         scene.judges(&[
-            ("leaving", from_endpoint(NET_A, 2), there.frame(), Reason::NetworksAllowed),
             ("entering", entering, there.frame(), Reason::NetworksAllowed),
             ("returning", from_endpoint(NET_B, 2), back.frame(), Reason::NetworksApart),
             ("returned", returning, back.frame(), Reason::NetworksApart),
         ]);
+        let leaving = from_endpoint(NET_A, 2);
+        assert_eq!(scene.pass(leaving, there).0, Reason::NetworksAllowedRedirected);
+        // Nobody has the address: the host looks for it on the other bridge.
+        let to_nobody = there.to((A::inside(NET_B, 99), there.dst.1)).frame();
+        scene.judges(&[("leaving, to nobody", leaving, to_nobody, Reason::NetworksAllowed)]);
     }
 }
 
@@ -401,6 +404,10 @@ fn a_quiet_network_keeps_its_containers_apart<A: Family>() {
     if A::ICMP == 58 {
         let solicitation = Message::new(Kind::Icmp(135), (src, 0), (dst, 0)).frame();
         scene.judges(&[("neighbour discovery", at, solicitation, Reason::LinkLocal)]);
+        for kind in [133, 134, 137] {
+            let lie = Message::new(Kind::Icmp(kind), (src, 0), (dst, 0)).frame();
+            scene.judges(&[("router discovery", at, lie, Reason::IccOff)]);
+        }
     }
 }
 

@@ -1,15 +1,20 @@
 //! Every reason can be reached, and here is the shortest way to each.
 
-use netd_common::{address::V6, reason::Reason, tables::RouteVerdict};
+use netd_common::{
+    address::{V4, V6},
+    network::NetworkFlags,
+    reason::Reason,
+};
 
 use crate::{
     family::Family,
     message::{Kind, Message, RST, SYN},
     packet::HostPacket,
-    scene::{
-        At, FROM_UPLINK, INTERNAL, NET_A, NET_B, QUIET, ROUTED, SECOND_UPLINK, Scene, TO_UPLINK,
-        UPLINK, WEB, bridge, from_endpoint, port, to_endpoint,
+    place::{
+        At, FROM_UPLINK, TO_UPLINK, bridge, from_bridge, from_endpoint, mac, port, to_endpoint,
     },
+    scene::{INTERNAL, NET_A, NET_B, OPEN, PLAIN, QUIET, SECOND_UPLINK, Scene, UPLINK, WEB},
+    tables::HostRoute,
 };
 
 #[test]
@@ -24,7 +29,7 @@ fn every_reason_is_reached() {
 type A = V6;
 
 fn packet(at: At, message: &Message<A>) -> (At, HostPacket) {
-    (at, HostPacket::new(message.frame(), at.ifindex, at.ingress))
+    (at, at.packet(message.frame()))
 }
 
 fn changed(at: At, message: &Message<A>, change: impl FnOnce(&mut HostPacket)) -> (At, HostPacket) {
@@ -39,7 +44,7 @@ fn way_to(reason: Reason, scene: &mut Scene) -> (At, HostPacket) {
     let inside = web.to((A::inside(NET_A, 2), 80));
     let call = Message::<A>::new(Kind::Udp, (A::inside(NET_A, 2), 5000), (A::outside(9), 53));
     let (a, b, gateway) = (from_endpoint(NET_A, 2), (A::inside(NET_B, 2), 1), A::inside(NET_A, 1));
-    let routed = call.from((A::inside(ROUTED, 2), 5000));
+    let routed = call.from((A::inside(PLAIN, 2), 5000));
     let neighbour = call.to((A::inside(NET_A, 3), 53));
     match reason {
         Reason::NotIp => changed(FROM_UPLINK, &web, |packet| packet.frame[12] = 0x88),
@@ -53,7 +58,7 @@ fn way_to(reason: Reason, scene: &mut Scene) -> (At, HostPacket) {
         Reason::SameNetwork => packet(a, &neighbour),
         Reason::NetworksAllowed => {
             scene.tables.isolation_sets.insert((NET_A, NET_B));
-            packet(a, &call.to(b))
+            packet(a, &call.to((A::inside(NET_B, 99), 1)))
         }
         Reason::ContainerToOutside => packet(a, &call),
         Reason::FlowToContainer => {
@@ -76,15 +81,61 @@ fn way_to(reason: Reason, scene: &mut Scene) -> (At, HostPacket) {
             packet(FROM_UPLINK, &outside.reply())
         }
         Reason::Untranslated => packet(TO_UPLINK, &routed),
+        Reason::PublishedRedirected => {
+            scene.set(NET_A, NetworkFlags::FAST);
+            packet(FROM_UPLINK, &web)
+        }
+        Reason::PublishedReplyRedirected => {
+            scene.set(NET_A, NetworkFlags::FAST);
+            scene.pass(FROM_UPLINK, &web);
+            packet(a, &inside.reply())
+        }
+        Reason::MasqueradedRedirected => {
+            scene.set(NET_A, NetworkFlags::FAST);
+            packet(a, &call)
+        }
+        Reason::MasqueradeReplyRedirected => {
+            scene.set(NET_A, NetworkFlags::FAST);
+            let (_, outside) = scene.pass(a, &call);
+            packet(FROM_UPLINK, &outside.reply())
+        }
+        Reason::UntranslatedRedirected => {
+            scene.set(PLAIN, NetworkFlags::FAST);
+            packet(from_endpoint(PLAIN, 2), &routed)
+        }
+        Reason::SameNetworkRedirected => {
+            changed(a, &neighbour, |packet| packet.frame[..6].copy_from_slice(&mac(NET_A, 3)))
+        }
+        Reason::NetworksAllowedRedirected => {
+            scene.tables.isolation_sets.insert((NET_A, NET_B));
+            packet(a, &call.to(b))
+        }
+        Reason::NotDeliverable => {
+            let own = web.from(call.src);
+            scene.pass(a, &own);
+            changed(a, &own, |packet| packet.frame[21] = 1)
+        }
+        Reason::DirectlyRouted => {
+            let direct = call.from((A::outside(7), 1)).to((A::inside(OPEN, 2), 1));
+            packet(FROM_UPLINK, &direct.with_kind(Kind::Other(47)))
+        }
+        Reason::JudgedByPort => changed(from_bridge(NET_A), &call, |packet| {
+            packet.frame[6..12].copy_from_slice(&mac(NET_A, 2));
+        }),
         Reason::Malformed => changed(FROM_UPLINK, &web, |packet| packet.frame.truncate(40)),
+        Reason::SourceRoute => source_routed(a),
         Reason::LoopbackAddress => packet(FROM_UPLINK, &web.from((A::LOOPBACK, 1))),
         Reason::DirectRouting => packet(FROM_UPLINK, &inside),
         Reason::SpoofedSource => packet(FROM_UPLINK, &web.from((A::inside(NET_A, 2), 1))),
         Reason::SourceNotInSubnet => packet(a, &call.from(b)),
+        Reason::ForgedSource => {
+            scene.set(NET_A, NetworkFlags::STRICT_SOURCE);
+            packet(a, &call.from((A::inside(NET_A, 3), 1)))
+        }
         Reason::NetworksApart => packet(a, &call.to(b)),
         Reason::NotAnUplink => {
             let routes = &mut A::store_mut(&mut scene.tables).routes;
-            routes.insert((bridge(NET_A), call.dst.0), RouteVerdict::Elsewhere);
+            routes.insert((bridge(NET_A), call.dst.0), HostRoute::Elsewhere);
             packet(a, &call)
         }
         Reason::InternalNetwork => {
@@ -114,4 +165,11 @@ fn way_to(reason: Reason, scene: &mut Scene) -> (At, HostPacket) {
         Reason::UnsupportedProtocol => packet(TO_UPLINK, &call.with_kind(Kind::Other(47))),
         Reason::NoMemory => changed(FROM_UPLINK, &web, |packet| packet.has_memory = false),
     }
+}
+
+/// Only IPv4 has them.
+fn source_routed(at: At) -> (At, HostPacket) {
+    let call = Message::<V4>::new(Kind::Udp, (V4::inside(NET_A, 2), 5000), (V4::outside(9), 53));
+    let frame = call.with_ipv4_options(&[131, 7, 4, 198, 51, 100, 7, 0]);
+    (at, HostPacket::new(frame, at.ifindex, at.ingress))
 }

@@ -1,17 +1,16 @@
 //! Bytes that nobody meant: at every hook there is a reason, never a panic, and a packet that is not
 //! translated leaves as it came ([`Scene::judge`] sees to that).
 
-use netd_common::reason::Reason;
+use netd_common::{address::V4, reason::Reason};
 use proptest::prelude::*;
 
 use crate::{
     family::{Family, in_both_families},
     message::{ACK, Kind, Message, SYN},
     packet::HostPacket,
-    scene::{
-        At, DNS, FROM_UPLINK, NET_A, RANGE, Scene, TO_UPLINK, UPLINK, WEB, bridge, from_endpoint,
-        port, to_endpoint, translates,
-    },
+    place::{At, FROM_UPLINK, Hook, TO_UPLINK, bridge, from_endpoint, port, to_endpoint},
+    runs::translates,
+    scene::{DNS, NET_A, RANGE, Scene, UPLINK, WEB},
 };
 
 in_both_families! {
@@ -74,7 +73,14 @@ fn a_packet_cut_anywhere_is_malformed_or_whole_enough<A: Family>() {
             for (len, at) in (0..frame.len()).flat_map(|len| places().map(|at| (len, at))) {
                 let mut packet = HostPacket::new(frame[..len].to_vec(), at.ifindex, at.ingress);
                 let reason = scene.judge(at.hook, &mut packet);
-                let expected = if len < 14 { Reason::NotIp } else { Reason::Malformed };
+                // Of what is no container's nothing more is read where it leaves.
+                let is_others = at.hook == Hook::ToUplink && message.src.0 != A::inside(NET_A, 2);
+                let source_end = if A::ICMP == 1 { 30 } else { 38 };
+                let expected = match len {
+                    ..14 => Reason::NotIp,
+                    _ if is_others && len >= source_end => Reason::NotOurs,
+                    _ => Reason::Malformed,
+                };
                 assert_eq!(reason, expected, "{message:?} cut to {len} at {at:?}");
             }
         }
@@ -197,5 +203,33 @@ proptest! {
             let reason = scene.judge(at.hook, &mut packet);
             prop_assert!(!translates(reason) || packet.is_stored || packet.frame == frame);
         }
+    }
+}
+
+/// The host would send its errors along it, to a container of any network.
+#[test]
+fn a_source_route_is_refused() {
+    let scene = Scene::new();
+    let call = Message::<V4>::new(Kind::Udp, (V4::inside(NET_A, 2), 5), (V4::outside(9), 53));
+    let (loose, strict) = ([131, 3, 4], [137, 3, 4]);
+    let option = |head: &[u8], option: [u8; 3], tail: &[u8]| {
+        let mut options = [head, &option, tail].concat();
+        options.resize(options.len().next_multiple_of(4), 0);
+        options
+    };
+    let rows = [
+        ("loose", option(&[], loose, &[]), Reason::SourceRoute),
+        ("strict", option(&[], strict, &[]), Reason::SourceRoute),
+        ("behind others", option(&[1, 1, 7, 3, 4], loose, &[]), Reason::SourceRoute),
+        ("before a broken one", option(&[], strict, &[7, 99]), Reason::SourceRoute),
+        ("last of all", option(&[1; 37], loose, &[]), Reason::SourceRoute),
+        // Not one to the kernel.
+        ("behind the end", option(&[0], loose, &[]), Reason::SourceRoute),
+        ("record route", vec![7, 7, 4, 0, 0, 0, 0, 0], Reason::ContainerToOutside),
+        ("router alert", vec![148, 4, 0, 0], Reason::ContainerToOutside),
+    ];
+    for (row, options, reason) in rows {
+        let frame = call.with_ipv4_options(&options);
+        scene.judges(&[(row, from_endpoint(NET_A, 2), frame, reason)]);
     }
 }

@@ -1,29 +1,28 @@
-//! A host with six networks and some published ports, in both families, and a way to send it messages.
+//! A host with eight networks and some published ports, in both families.
 //!
 //! ```text
 //!   outside ── UPLINK ── host ──┬── NET_A     1: .2, .3    masquerade, icc
 //!              SECOND_UPLINK ───┤── NET_B     2: .2        masquerade, icc
-//!              (no address)     ├── INTERNAL  3: .2        internal
-//!                               ├── ROUTED    4: .2        no masquerade
+//!              (no address)     ├── INTERNAL  3: .2, .3    internal
+//!                               ├── PLAIN     4: .2        no masquerade
 //!                               ├── FIXED     5: .2        fixed source host(9)
-//!                               └── QUIET     6: .2, .3    masquerade, no icc
+//!                               ├── QUIET     6: .2, .3    masquerade, no icc
+//!                               ├── ROUTED    7: .2        gateway mode routed
+//!                               └── OPEN      8: .2        gateway mode nat-unprotected
 //! ```
 
 use netd_common::{
     address::{Port, V4, V6},
     config::ConfigFlags,
     conntrack::{CtEntry, CtKey},
-    engine,
-    network::{BridgePort, Endpoint, Network, NetworkFamily, NetworkFlags},
+    network::{BridgePort, Endpoint, FamilyFlags, Network, NetworkFamily, NetworkFlags},
     published::PublishedPort,
-    reason::{Reason, Verdict},
 };
 
 use crate::{
     family::Family,
-    message::Message,
-    packet::HostPacket,
-    tables::{HostTables, Masquerade, PublishedRange, published_key},
+    place::{bridge, bridge_mac, mac, port, slot},
+    tables::{HostRoute, HostTables, Masquerade, PublishedRange, Uplink, published_key},
 };
 
 pub(crate) const UPLINK: u32 = 2;
@@ -32,9 +31,12 @@ pub(crate) const SECOND_UPLINK: u32 = 3;
 pub(crate) const NET_A: u16 = 1;
 pub(crate) const NET_B: u16 = 2;
 pub(crate) const INTERNAL: u16 = 3;
-pub(crate) const ROUTED: u16 = 4;
+pub(crate) const PLAIN: u16 = 4;
 pub(crate) const FIXED: u16 = 5;
 pub(crate) const QUIET: u16 = 6;
+pub(crate) const ROUTED: u16 = 7;
+pub(crate) const OPEN: u16 = 8;
+pub(crate) const NETWORKS: [u16; 8] = [NET_A, NET_B, INTERNAL, PLAIN, FIXED, QUIET, ROUTED, OPEN];
 
 /// 8080 on every address leads to port 80 of .2 on NET_A.
 pub(crate) const WEB: u16 = 8080;
@@ -43,149 +45,66 @@ pub(crate) const WEB_SLOT: u32 = 1;
 pub(crate) const WEB_TOO: u16 = 8081;
 /// 5353/udp leads to port 53 there.
 pub(crate) const DNS: u16 = 5353;
+pub(crate) const DNS_SLOT: u32 = 3;
 /// 9000 on the host's second address alone leads to port 90 of .2 on NET_B.
 pub(crate) const SPECIFIC: u16 = 9000;
+pub(crate) const SPECIFIC_SLOT: u32 = 4;
 /// 9001 on the loopback address alone leads to port 82 of .2 on NET_A.
 pub(crate) const LOCAL: u16 = 9001;
+/// 8006 leads to port 80 of .2 on QUIET.
+pub(crate) const SHY: u16 = 8006;
+/// Port 80 of .2 on ROUTED is reached there, and so is each port of a range.
+pub(crate) const OWN: u16 = 80;
+pub(crate) const OWN_SLOT: u32 = 9;
+pub(crate) const OWN_RANGE: u16 = 7000;
 /// 20000 to 20099/udp lead to 30000 and on of .2 on NET_A.
 pub(crate) const RANGE: u16 = 20_000;
 /// 21000 to 21009 on the host's first address alone lead to the same ports of .2 on NET_B.
 pub(crate) const SPECIFIC_RANGE: u16 = 21_000;
 
-/// The bridge of a network.
-pub(crate) fn bridge(network: u16) -> u32 {
-    10 + u32::from(network)
-}
+/// The largest packet that a network's containers take.
+pub(crate) const MTU: u16 = 1400;
 
-/// The host's end of an endpoint's veth pair.
-pub(crate) fn port(network: u16, n: u8) -> u32 {
-    100 * u32::from(network) + u32::from(n)
-}
-
-/// The slot of an endpoint.
-pub(crate) fn slot(network: u16, n: u8) -> u32 {
-    1_000 + port(network, n)
-}
-
-/// A hook and the device that the packet came in on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct At {
-    pub(crate) hook: Hook,
-    pub(crate) ifindex: u32,
-    pub(crate) ingress: u32,
-}
-
+/// How packets between a container and an uplink go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hook {
-    FromUplink,
-    ToUplink,
-    FromEndpoint,
-    ToEndpoint,
-}
-
-pub(crate) const FROM_UPLINK: At = At { hook: Hook::FromUplink, ifindex: UPLINK, ingress: UPLINK };
-/// Forwarded from the first network's bridge.
-pub(crate) const TO_UPLINK: At = At { hook: Hook::ToUplink, ifindex: UPLINK, ingress: 11 };
-
-pub(crate) fn from_endpoint(network: u16, n: u8) -> At {
-    let ifindex = port(network, n);
-    At { hook: Hook::FromEndpoint, ifindex, ingress: ifindex }
-}
-
-pub(crate) fn to_endpoint(network: u16, n: u8, ingress: u32) -> At {
-    At { hook: Hook::ToEndpoint, ifindex: port(network, n), ingress }
+pub(crate) enum Datapath {
+    Stack,
+    Fast,
 }
 
 /// The host.
 pub(crate) struct Scene {
+    pub(crate) datapath: Datapath,
     pub(crate) tables: HostTables,
 }
 
 impl Scene {
+    /// On the host's stack.
     pub(crate) fn new() -> Self {
+        Self::on(Datapath::Stack)
+    }
+
+    pub(crate) fn on(datapath: Datapath) -> Self {
         let mut tables = HostTables::new();
         tables.config.flags = ConfigFlags::RANGES_PUBLISHED;
-        let translated = NetworkFlags::MASQUERADE | NetworkFlags::ICC;
-        add_network(&mut tables, NET_A, translated, &[2, 3]);
-        add_network(&mut tables, NET_B, translated, &[2]);
-        add_network(&mut tables, INTERNAL, translated | NetworkFlags::INTERNAL, &[2]);
-        add_network(&mut tables, ROUTED, NetworkFlags::ICC, &[2]);
-        add_network(&mut tables, FIXED, translated, &[2]);
-        add_network(&mut tables, QUIET, NetworkFlags::MASQUERADE, &[2, 3]);
+        let (masquerade, icc) = (FamilyFlags::MASQUERADE, NetworkFlags::ICC);
+        for (number, side, flags, endpoints) in [
+            (NET_A, masquerade, icc, &[2, 3][..]),
+            (NET_B, masquerade, icc, &[2]),
+            (INTERNAL, masquerade, icc | NetworkFlags::INTERNAL, &[2, 3]),
+            (PLAIN, 0, icc, &[2]),
+            (FIXED, masquerade, icc, &[2]),
+            (QUIET, masquerade, 0, &[2, 3]),
+            (ROUTED, FamilyFlags::ROUTED, icc, &[2]),
+            (OPEN, masquerade | FamilyFlags::UNPROTECTED, icc, &[2]),
+        ] {
+            let fast = if datapath == Datapath::Fast { NetworkFlags::FAST } else { 0 };
+            add_network(&mut tables, number, side, flags | fast);
+            endpoints.iter().for_each(|&n| add_endpoint(&mut tables, number, n));
+        }
         populate::<V4>(&mut tables);
         populate::<V6>(&mut tables);
-        Self { tables }
-    }
-
-    /// Runs one hook and holds it to what no hook may do: change a packet without saying so.
-    #[track_caller]
-    pub(crate) fn judge(&self, hook: Hook, packet: &mut HostPacket) -> Reason {
-        let before = packet.frame.clone();
-        let reason = match hook {
-            Hook::FromUplink => engine::from_uplink(packet, &self.tables),
-            Hook::ToUplink => engine::to_uplink(packet, &self.tables),
-            Hook::FromEndpoint => engine::from_endpoint(packet, &self.tables),
-            Hook::ToEndpoint => engine::to_endpoint(packet, &self.tables),
-        };
-        if reason.verdict() == Verdict::Drop || !translates(reason) {
-            assert!(!packet.is_stored, "{hook:?}: a store into what is {reason:?}");
-            assert_eq!(packet.frame, before, "{hook:?}: {reason:?}");
-        }
-        assert_eq!(packet.frame.len(), before.len(), "{hook:?}: {reason:?}");
-        reason
-    }
-
-    /// Runs one hook on a message: the reason, and the message that comes out.
-    #[track_caller]
-    pub(crate) fn run<A: Family>(&self, at: At, message: &Message<A>) -> (Reason, Message<A>) {
-        let mut packet = HostPacket::new(message.frame(), at.ifindex, at.ingress);
-        let reason = self.judge(at.hook, &mut packet);
-        let after = Message::read(&packet.frame);
-        // `etherparse` writes what it read again: nothing but addresses, ports and right checksums changed.
-        assert_eq!(packet.frame, after.frame(), "{message:?} at {at:?}: {reason:?}");
-        (reason, after)
-    }
-
-    /// A message that is translated, and into what.
-    #[track_caller]
-    pub(crate) fn becomes<A: Family>(
-        &self,
-        at: At,
-        message: &Message<A>,
-        reason: Reason,
-        expected: &Message<A>,
-    ) {
-        assert_eq!(self.run(at, message), (reason, expected.clone()), "{message:?} at {at:?}");
-    }
-
-    /// A message that is not translated.
-    #[track_caller]
-    pub(crate) fn stays<A: Family>(&self, at: At, message: &Message<A>, reason: Reason) {
-        self.becomes(at, message, reason, message);
-    }
-
-    /// A message whose translation is not known beforehand.
-    #[track_caller]
-    pub(crate) fn translated<A: Family>(
-        &self,
-        at: At,
-        message: &Message<A>,
-        reason: Reason,
-    ) -> Message<A> {
-        let (actual, after) = self.run(at, message);
-        assert_eq!(actual, reason, "{message:?} at {at:?}");
-        after
-    }
-
-    /// Frames that are not translated, each with the reason why.
-    #[track_caller]
-    pub(crate) fn judges(&self, rows: &[(&str, At, Vec<u8>, Reason)]) {
-        for (row, at, frame, expected) in rows {
-            let mut packet = HostPacket::new(frame.clone(), at.ifindex, at.ingress);
-            let reason = self.judge(at.hook, &mut packet);
-            assert_eq!(reason, *expected, "{row}");
-            assert!(!packet.is_stored, "{row}");
-        }
+        Self { datapath, tables }
     }
 
     pub(crate) fn wait(&self, secs: u32) {
@@ -208,89 +127,87 @@ impl Scene {
         }
     }
 
+    /// Sets flags of a network.
+    pub(crate) fn set(&mut self, network: u16, flags: u32) {
+        self.tables.networks.get_mut(&network).unwrap().flags |= flags;
+    }
+
     pub(crate) fn bump_generation(&self, slot: u32) {
         *self.tables.generations.borrow_mut().entry(slot).or_default() += 1;
     }
 }
 
-/// Whether a packet with this reason may leave changed.
-pub(crate) fn translates(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::Published
-            | Reason::PublishedReply
-            | Reason::Masqueraded
-            | Reason::MasqueradeReply
-            | Reason::Untranslated
-    )
-}
-
-fn add_network(tables: &mut HostTables, number: u16, flags: u32, endpoints: &[u8]) {
+fn add_network(tables: &mut HostTables, number: u16, side_flags: u32, flags: u32) {
     let network = Network {
-        v4: side(number),
-        v6: side(number),
+        v4: side(number, side_flags),
+        v6: side(number, side_flags),
         bridge_ifindex: bridge(number),
         flags: flags | NetworkFlags::PRESENT,
-        reserved: 0,
+        bridge_mac: bridge_mac(number),
+        mtu: MTU,
     };
     tables.networks.insert(number, network);
-    for &n in endpoints {
-        let (slot, ifindex, mac) = (slot(number, n), port(number, n), [2, 0, 0, 0, 1, n]);
-        tables
-            .bridge_ports
-            .insert(ifindex, BridgePort { slot, network: number, mac, sandbox: slot });
-        let endpoint = Endpoint { ifindex, slot, network: number, mac, sandbox: slot };
-        tables.v4.endpoints.insert(V4::inside(number, n), endpoint);
-        tables.v6.endpoints.insert(V6::inside(number, n), endpoint);
-    }
+    // As the daemon has it.
+    tables.isolation_sets.insert((number, number));
     tables.v4.subnets.push((V4::inside(number, 0), V4::mask(V4::SUBNET_BITS), number));
     tables.v6.subnets.push((V6::inside(number, 0), V6::mask(V6::SUBNET_BITS), number));
     tables.v4.host_addresses.insert(V4::inside(number, 1));
     tables.v6.host_addresses.insert(V6::inside(number, 1));
 }
 
-fn side<A: Family>(number: u16) -> NetworkFamily<A> {
+fn add_endpoint(tables: &mut HostTables, network: u16, n: u8) {
+    let (slot, ifindex, mac) = (slot(network, n), port(network, n), mac(network, n));
+    tables.bridge_ports.insert(ifindex, BridgePort { slot, network, mac, sandbox: slot });
+    let endpoint = Endpoint { ifindex, slot, network, mac, sandbox: slot };
+    tables.v4.endpoints.insert(V4::inside(network, n), endpoint);
+    tables.v6.endpoints.insert(V6::inside(network, n), endpoint);
+}
+
+fn side<A: Family>(number: u16, flags: u32) -> NetworkFamily<A> {
     NetworkFamily {
         subnet: A::inside(number, 0),
         mask: A::mask(A::SUBNET_BITS),
         snat_source: if number == FIXED { A::host(9) } else { A::UNSPECIFIED },
-        present: 1,
+        bridge_addr: A::inside(number, 1),
+        flags: flags | FamilyFlags::PRESENT,
     }
 }
 
 fn populate<A: Family>(tables: &mut HostTables) {
     let store = A::store_mut(tables);
     store.host_addresses.extend([A::host(1), A::host(2), A::host(9)]);
+    store.default_route = HostRoute::Uplink(Uplink::ethernet(UPLINK, A::outside(1)));
     // Half of the outside world is reached from the host's second address.
     let (all, half) = ((A::UNSPECIFIED, 0, A::host(1)), (A::outside(128), A::BITS - 7, A::host(2)));
     for (prefix, bits, source) in [all, half] {
         store.masquerade.push(Masquerade { ifindex: UPLINK, prefix, bits, source });
     }
-    let a = A::inside(NET_A, 2);
-    let b = A::inside(NET_B, 2);
-    for (addr, proto, host_port, container, port, slot) in [
+    let (a, b) = (NET_A, NET_B);
+    for (addr, proto, host_port, network, port, slot) in [
         (A::UNSPECIFIED, 6, WEB, a, 80, WEB_SLOT),
         (A::UNSPECIFIED, 6, WEB_TOO, a, 80, 2),
-        (A::UNSPECIFIED, 17, DNS, a, 53, 3),
-        (A::host(2), 6, SPECIFIC, b, 90, 4),
+        (A::UNSPECIFIED, 17, DNS, a, 53, DNS_SLOT),
+        (A::host(2), 6, SPECIFIC, b, 90, SPECIFIC_SLOT),
         (A::LOOPBACK, 6, LOCAL, a, 82, 7),
+        (A::UNSPECIFIED, 6, SHY, QUIET, 80, 8),
+        (A::inside(ROUTED, 2), 6, OWN, ROUTED, OWN, OWN_SLOT),
     ] {
-        let leads_to = leads_to(host_port, container, port, slot);
+        let leads_to = leads_to(host_port, network, port, slot);
         store.published.insert(published_key(addr, proto, host_port), leads_to);
     }
-    for (addr, proto, ports, container, port, slot) in [
+    for (addr, proto, ports, network, port, slot) in [
         (A::UNSPECIFIED, 17, RANGE..=RANGE + 99, a, 30_000, 5),
         (A::host(1), 6, SPECIFIC_RANGE..=SPECIFIC_RANGE + 9, b, SPECIFIC_RANGE, 6),
+        (A::inside(ROUTED, 2), 17, OWN_RANGE..=OWN_RANGE + 9, ROUTED, OWN_RANGE, 10),
     ] {
-        let leads_to = leads_to(*ports.start(), container, port, slot);
+        let leads_to = leads_to(*ports.start(), network, port, slot);
         store.ranges.push(PublishedRange { addr, proto, ports, leads_to });
     }
 }
 
-fn leads_to<A: Family>(host_port: u16, container: A, port: u16, slot: u32) -> PublishedPort<A> {
-    let network = if container == A::inside(NET_A, 2) { NET_A } else { NET_B };
+fn leads_to<A: Family>(host_port: u16, network: u16, port: u16, slot: u32) -> PublishedPort<A> {
     PublishedPort {
-        addr: container,
+        addr: A::inside(network, 2),
         port: Port::new(port),
         host_port: Port::new(host_port),
         network,

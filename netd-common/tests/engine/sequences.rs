@@ -1,9 +1,10 @@
 //! Random conversations, held against the model message by message, and against the invariants that hold
-//! at any moment (dataplane.md D.6).
+//! at any moment. Both data paths have the same conversation and must make the same of it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use netd_common::{
+    conntrack::{CtEntry, CtFlags, CtKey, Redirect},
     engine,
     reason::{Reason, Verdict},
 };
@@ -13,10 +14,8 @@ use crate::{
     family::{Family, in_both_families},
     message::{ACK, End, FIN, Kind, Message, RST, SYN},
     model::{Host, Model, Outcome},
-    scene::{
-        At, DNS, FIXED, FROM_UPLINK, NET_A, NET_B, RANGE, ROUTED, Scene, TO_UPLINK, UPLINK, WEB,
-        WEB_TOO, bridge, from_endpoint, to_endpoint, translates,
-    },
+    place::{At, INWARDS, OUTWARDS},
+    scene::{DNS, Datapath, FIXED, NET_A, NET_B, NETWORKS, PLAIN, RANGE, Scene, WEB, WEB_TOO},
 };
 
 in_both_families! {
@@ -78,11 +77,11 @@ struct SceneHost;
 
 impl<A: Family> Host<A> for SceneHost {
     fn owns(&self, addr: A) -> bool {
-        [1, 2, 9].map(A::host).contains(&addr) || (1..=6).any(|n| A::inside(n, 1) == addr)
+        [1, 2, 9].map(A::host).contains(&addr) || NETWORKS.iter().any(|&n| A::inside(n, 1) == addr)
     }
 
     fn is_inside(&self, addr: A) -> bool {
-        (1..=6).any(|n| addr.same_prefix(A::inside(n, 0), A::mask(A::SUBNET_BITS)))
+        NETWORKS.iter().any(|&n| addr.same_prefix(A::inside(n, 0), A::mask(A::SUBNET_BITS)))
     }
 
     fn published(&self, proto: u8, (_, port): End<A>) -> Option<End<A>> {
@@ -98,7 +97,7 @@ impl<A: Family> Host<A> for SceneHost {
     fn public_address(&self, container: A, dst: A) -> A {
         match () {
             () if container == A::inside(FIXED, 2) => A::host(9),
-            () if container == A::inside(ROUTED, 2) => container,
+            () if container == A::inside(PLAIN, 2) => container,
             () if dst == A::outside(200) => A::host(2),
             () => A::host(1),
         }
@@ -117,7 +116,7 @@ fn host<A: Family>(pick: &(Index, Index), kind: Kind) -> End<A> {
 }
 
 fn container<A: Family>(pick: &(Index, Index), kind: Kind) -> End<A> {
-    let containers = [(NET_A, 2), (NET_A, 3), (NET_B, 2), (ROUTED, 2), (FIXED, 2)];
+    let containers = [(NET_A, 2), (NET_A, 3), (NET_B, 2), (PLAIN, 2), (FIXED, 2)];
     let (network, n) = *pick.0.get(&containers);
     let port = *pick.1.get(&[5000, 53, 80, WEB, DNS, 0]);
     (A::inside(network, n), port_of(kind, Kind::EchoRequest, port))
@@ -130,15 +129,16 @@ fn port_of(kind: Kind, with_identifier: Kind, port: u16) -> u16 {
 }
 
 struct Conversation<A> {
-    scene: Scene,
+    /// One by each data path.
+    scenes: [Scene; 2],
     model: Model<A, SceneHost>,
 }
 
 impl<A: Family> Conversation<A> {
     fn new() -> Self {
-        let scene = Scene::new();
-        let now = scene.tables.now_secs.get();
-        Self { scene, model: Model { host: SceneHost, now, flows: Vec::new() } }
+        let scenes = [Datapath::Stack, Datapath::Fast].map(Scene::on);
+        let now = scenes[0].tables.now_secs.get();
+        Self { scenes, model: Model { host: SceneHost, now, flows: Vec::new() } }
     }
 
     fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
@@ -160,7 +160,7 @@ impl<A: Family> Conversation<A> {
             }
             Step::OfFlow { flow, kind, is_outside } => self.continue_flow(flow, kind, *is_outside),
             Step::Wait(secs) => {
-                self.scene.wait(*secs);
+                self.scenes.iter().for_each(|scene| scene.wait(*secs));
                 self.model.now += secs;
                 Ok(())
             }
@@ -193,62 +193,67 @@ impl<A: Family> Conversation<A> {
     }
 
     fn send_from_outside(&mut self, message: &Message<A>) -> Result<(), TestCaseError> {
-        let (reason, after) = self.scene.run(FROM_UPLINK, message);
-        let outcome = outcome(reason, after);
+        let (reason, outcome) = self.send(INWARDS, message)?;
         let says = self.model.judge_from_outside(message, &outcome);
-        says.map_err(|says| TestCaseError::fail(format!("{message:?}: {reason:?}\n{says}")))?;
-        if let Some(inside) = outcome.filter(|_| translates(reason)) {
-            let network = (1..=6).find(|&n| A::inside(n, 2) == inside.dst.0).unwrap_or(NET_A);
-            let (entering, _) = self.scene.run(to_endpoint(network, 2, UPLINK), &inside);
-            prop_assert_eq!(entering, Reason::FlowToContainer);
-        }
-        Ok(())
+        says.map_err(|says| TestCaseError::fail(format!("{message:?}: {reason:?}\n{says}")))
     }
 
     fn send_from_inside(&mut self, message: &Message<A>) -> Result<(), TestCaseError> {
-        let network = (1..=6)
-            .find(|&n| message.src.0.same_prefix(A::inside(n, 0), A::mask(A::SUBNET_BITS)))
-            .unwrap_or(NET_A);
-        let (leaving, _) = self.scene.run(from_endpoint(network, 2), message);
-        prop_assert_eq!(leaving, Reason::ContainerToOutside);
-        let at = At { ingress: bridge(network), ..TO_UPLINK };
-        let (reason, after) = self.scene.run(at, message);
-        let outcome = outcome(reason, after);
+        let (reason, outcome) = self.send(OUTWARDS, message)?;
         let says = self.model.judge_from_inside(message, &outcome);
         says.map_err(|says| TestCaseError::fail(format!("{message:?}: {reason:?}\n{says}")))?;
         // No container's address leaves a network that is masqueraded.
-        let is_leak = outcome.is_some_and(|after| Host::<A>::is_inside(&SceneHost, after.src.0));
-        prop_assert!(!is_leak || network == ROUTED);
+        let leaks = outcome.map(|after| after.src.0).filter(|&src| SceneHost.is_inside(src));
+        let is_plain = |addr: A| addr == A::inside(PLAIN, 2);
+        prop_assert!(leaks.is_none_or(is_plain));
         Ok(())
     }
 
-    /// Every flow has both halves, each knows the other, and no two have a key in common.
-    fn check_table(&self) -> Result<(), TestCaseError> {
-        let halves = self.scene.halves::<A>();
-        let keys: HashSet<_> = halves.iter().map(|half| half.0).collect();
+    /// Sends a message by both data paths: what becomes of it, which must be the same.
+    fn send(&self, at: At, message: &Message<A>) -> Result<(Reason, Outcome<A>), TestCaseError> {
+        let [stack, fast] = self.scenes.each_ref().map(|scene| scene.run(at, message));
+        prop_assert_eq!(&stack, &fast, "{:?}", message);
+        let (reason, after) = stack;
+        Ok((reason, (reason.verdict() == Verdict::Pass).then_some(after)))
+    }
+
+    /// Every flow has both halves, each knows the other, no two have a key in common, and the data paths
+    /// differ in nothing but where packets are redirected to.
+    fn check_tables(&self) -> Result<(), TestCaseError> {
+        let [stack, fast] = self.scenes.each_ref().map(without_redirection::<A>);
+        prop_assert_eq!(&stack, &fast);
+        let [traffic, fast_traffic] = self.scenes.each_ref().map(|scene| &scene.tables.traffic);
+        prop_assert_eq!(&*traffic.borrow(), &*fast_traffic.borrow());
         let mut peers = HashSet::new();
-        for (key, entry) in &halves {
+        for (key, entry) in &stack {
             let peer = entry.peer_key(key);
-            prop_assert!(keys.contains(&peer), "a lone half: {:?}", key);
+            prop_assert!(stack.contains_key(&peer), "a lone half: {:?}", key);
             prop_assert!(peers.insert(peer), "two flows share {:?}", peer);
         }
-        prop_assert!(halves.len() >= 2 * self.model.live().count());
+        prop_assert!(stack.len() >= 2 * self.model.live().count());
         Ok(())
     }
 
     /// After the longest timer without a packet nothing is left.
     fn check_end(&self) -> Result<(), TestCaseError> {
-        self.scene.wait(432_000);
-        for (key, _) in self.scene.halves::<A>() {
-            engine::expire(&self.scene.tables, &key);
+        for scene in &self.scenes {
+            scene.wait(432_000);
+            for (key, _) in scene.halves::<A>() {
+                engine::expire(&scene.tables, &key);
+            }
+            prop_assert_eq!(scene.halves::<A>().len(), 0);
         }
-        prop_assert_eq!(self.scene.halves::<A>().len(), 0);
         Ok(())
     }
 }
 
-fn outcome<A: Family>(reason: Reason, after: Message<A>) -> Outcome<A> {
-    (reason.verdict() == Verdict::Pass).then_some(after)
+/// The connection table as it would be on the host's stack.
+fn without_redirection<A: Family>(scene: &Scene) -> HashMap<CtKey<A>, CtEntry<A>> {
+    let plain = |(key, entry): (CtKey<A>, CtEntry<A>)| {
+        let flags = entry.flags & !CtFlags::FAST;
+        (key, CtEntry { flags, redirect: Redirect::none(), mtu: 0, ..entry })
+    };
+    scene.halves().into_iter().map(plain).collect()
 }
 
 fn the_engine_does_what_the_model_does<A: Family>() {
@@ -256,7 +261,7 @@ fn the_engine_does_what_the_model_does<A: Family>() {
         let mut conversation = Conversation::<A>::new();
         for step in &steps {
             conversation.take(step)?;
-            conversation.check_table()?;
+            conversation.check_tables()?;
         }
         conversation.check_end()?;
     });

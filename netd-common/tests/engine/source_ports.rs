@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 use netd_common::reason::Reason;
 
 use crate::{
-    family::{Family, in_both_families},
+    family::{Family, in_both_datapaths},
     message::{End, Kind, Message, SYN},
-    scene::{
-        FROM_UPLINK, NET_A, RANGE, SPECIFIC, Scene, TO_UPLINK, UPLINK, WEB, WEB_TOO, to_endpoint,
-    },
+    place::{INWARDS, OUTWARDS, to_endpoint},
+    scene::{Datapath, NET_A, RANGE, SPECIFIC, Scene, UPLINK, WEB, WEB_TOO},
 };
 
-in_both_families! {
+in_both_datapaths! {
     a_free_port_is_kept_however_low,
     a_port_that_another_flow_has_is_not_given_again,
     a_port_is_taken_for_one_destination_only,
@@ -33,11 +32,11 @@ fn call<A: Family>(n: u8, sport: u16) -> Message<A> {
 /// Sends a new flow's first packet and returns the source it leaves with.
 #[track_caller]
 fn source<A: Family>(scene: &Scene, message: &Message<A>) -> End<A> {
-    let outside = scene.translated(TO_UPLINK, message, Reason::Masqueraded);
+    let outside = scene.translated(OUTWARDS, message, Reason::Masqueraded);
     assert_eq!(outside.from(message.src), *message);
     // Whatever it is, the reply finds the way back.
     let answer = outside.reply();
-    scene.becomes(FROM_UPLINK, &answer, Reason::MasqueradeReply, &answer.to(message.src));
+    scene.becomes(INWARDS, &answer, Reason::MasqueradeReply, &answer.to(message.src));
     outside.src
 }
 
@@ -48,16 +47,16 @@ fn assert_other_port<A: Family>(scene: &Scene, message: &Message<A>) {
     assert!(port >= 1024, "RFC 4787 REQ-3: {port}");
 }
 
-fn a_free_port_is_kept_however_low<A: Family>() {
-    let scene = Scene::new();
+fn a_free_port_is_kept_however_low<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
     for port in [1, 53, 1023, 1024, 32_768, 65_535] {
         assert_eq!(source::<A>(&scene, &call(2, port)), (A::host(1), port));
     }
 }
 
-fn a_port_that_another_flow_has_is_not_given_again<A: Family>() {
+fn a_port_that_another_flow_has_is_not_given_again<A: Family>(datapath: Datapath) {
     for kind in [Kind::Udp, Kind::Tcp(SYN), Kind::EchoRequest] {
-        let scene = Scene::new();
+        let scene = Scene::on(datapath);
         let call = |n| {
             let message = call::<A>(n, 5000).with_kind(kind);
             if kind == Kind::EchoRequest { message.to((A::outside(9), 0)) } else { message }
@@ -68,8 +67,8 @@ fn a_port_that_another_flow_has_is_not_given_again<A: Family>() {
     }
 }
 
-fn a_port_is_taken_for_one_destination_only<A: Family>() {
-    let scene = Scene::new();
+fn a_port_is_taken_for_one_destination_only<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
     assert_eq!(source::<A>(&scene, &call(2, 5000)).1, 5000);
     for dst in [(A::outside(9), 54), (A::outside(10), 53)] {
         assert_eq!(source::<A>(&scene, &call(3, 5000).to(dst)).1, 5000);
@@ -77,8 +76,8 @@ fn a_port_is_taken_for_one_destination_only<A: Family>() {
     assert_eq!(source::<A>(&scene, &call(3, 5000).with_kind(Kind::Tcp(SYN))).1, 5000);
 }
 
-fn a_port_of_the_hosts_own_is_not_given<A: Family>() {
-    let scene = Scene::new();
+fn a_port_of_the_hosts_own_is_not_given<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
     A::store(&scene.tables).host_sockets.borrow_mut().insert((17, 5000));
     assert_other_port::<A>(&scene, &call(2, 5000));
     // The socket's protocol alone.
@@ -98,17 +97,17 @@ fn a_port_of_the_hosts_own_is_not_given<A: Family>() {
     let client = Message::<A>::new(Kind::Udp, (A::outside(7), 5353), (A::host(1), 5353));
     A::store(&scene.tables).host_sockets.borrow_mut().insert((17, 5353));
     let inside = client.to((A::inside(NET_A, 2), 53));
-    scene.becomes(FROM_UPLINK, &client, Reason::Published, &inside);
+    scene.becomes(INWARDS, &client, Reason::Published, &inside);
 }
 
-fn port_zero_is_never_given<A: Family>() {
-    let scene = Scene::new();
+fn port_zero_is_never_given<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
     assert_other_port::<A>(&scene, &call(2, 0));
 }
 
-fn other_secrets_give_other_ports<A: Family>() {
+fn other_secrets_give_other_ports<A: Family>(datapath: Datapath) {
     let ports = (0..20).map(|secret| {
-        let mut scene = Scene::new();
+        let mut scene = Scene::on(datapath);
         scene.tables.config.secret = [secret, 0];
         source::<A>(&scene, &call(2, 0)).1
     });
@@ -116,38 +115,38 @@ fn other_secrets_give_other_ports<A: Family>() {
 }
 
 /// Both flows would have the same replies, so the container sees the client's port changed in one.
-fn a_client_of_two_published_ports_of_one_container_keeps_both<A: Family>() {
-    let scene = Scene::new();
+fn a_client_of_two_published_ports_of_one_container_keeps_both<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
     let container = (A::inside(NET_A, 2), 80);
     let first = Message::<A>::new(Kind::Tcp(SYN), (A::outside(7), 40_000), (A::host(1), WEB));
     let second = first.to((A::host(1), WEB_TOO));
-    scene.becomes(FROM_UPLINK, &first, Reason::Published, &first.to(container));
-    let inside = scene.translated(FROM_UPLINK, &second, Reason::Published);
+    scene.becomes(INWARDS, &first, Reason::Published, &first.to(container));
+    let inside = scene.translated(INWARDS, &second, Reason::Published);
     assert_eq!(inside, second.to(container).from((A::outside(7), inside.src.1)));
     assert_ne!(inside.src.1, 40_000);
     scene.stays(to_endpoint(NET_A, 2, UPLINK), &inside, Reason::FlowToContainer);
     for (request, seen) in [(&first, first.to(container)), (&second, inside)] {
         let answer = seen.reply();
         let outside = answer.from(request.dst).to(request.src);
-        scene.becomes(TO_UPLINK, &answer, Reason::PublishedReply, &outside);
+        scene.becomes(OUTWARDS, &answer, Reason::PublishedReply, &outside);
     }
 }
 
-fn without_a_free_port_the_packet_is_dropped_and_nothing_is_left<A: Family>() {
-    let scene = Scene::new();
+fn without_a_free_port_the_packet_is_dropped_and_nothing_is_left<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
     A::store(&scene.tables).host_sockets.borrow_mut().extend((0..=u16::MAX).map(|p| (17, p)));
-    scene.stays::<A>(TO_UPLINK, &call(2, 5000), Reason::SourcePortsExhausted);
+    scene.stays::<A>(OUTWARDS, &call(2, 5000), Reason::SourcePortsExhausted);
     assert_eq!(scene.halves::<A>().len(), 0);
 }
 
-fn a_full_table_drops_the_packet_and_nothing_is_left<A: Family>() {
+fn a_full_table_drops_the_packet_and_nothing_is_left<A: Family>(datapath: Datapath) {
     let published = Message::<A>::new(Kind::Tcp(SYN), (A::outside(7), 1), (A::host(1), WEB));
     // No room for either half, and room for one.
     for capacity in [0, 1] {
-        let scene = Scene::new();
+        let scene = Scene::on(datapath);
         scene.tables.capacity.set(capacity);
-        scene.stays::<A>(TO_UPLINK, &call(2, 5000), Reason::ConntrackFull);
-        scene.stays(FROM_UPLINK, &published, Reason::ConntrackFull);
+        scene.stays::<A>(OUTWARDS, &call(2, 5000), Reason::ConntrackFull);
+        scene.stays(INWARDS, &published, Reason::ConntrackFull);
         assert_eq!(scene.halves::<A>().len(), 0);
         assert!(scene.tables.traffic.borrow().values().all(|traffic| traffic.flows == 0));
         // Room comes back, and so does the flow.
@@ -156,24 +155,24 @@ fn a_full_table_drops_the_packet_and_nothing_is_left<A: Family>() {
     }
 }
 
-fn the_other_cpus_flow_wins<A: Family>() {
-    let scene = Scene::new();
+fn the_other_cpus_flow_wins<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
     // The same packet on another CPU, between this one's two insertions: it finds its own port's reply
     // half taken and is done first, with another port.
     *scene.tables.between_halves.borrow_mut() = Some(Box::new(|tables| {
         use netd_common::tables::FamilyTables;
         FamilyTables::<A>::insert_pair(tables).unwrap();
     }));
-    let outside = scene.translated::<A>(TO_UPLINK, &call(2, 5000), Reason::Masqueraded);
+    let outside = scene.translated::<A>(OUTWARDS, &call(2, 5000), Reason::Masqueraded);
     assert_ne!(outside.src.1, 5000);
     assert_eq!(scene.halves::<A>().len(), 2);
-    scene.becomes(TO_UPLINK, &call(2, 5000), Reason::Masqueraded, &outside);
+    scene.becomes(OUTWARDS, &call(2, 5000), Reason::Masqueraded, &outside);
 }
 
-fn a_flow_that_is_gone_again_is_a_race_lost<A: Family>() {
-    let scene = Scene::new();
+fn a_flow_that_is_gone_again_is_a_race_lost<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
     *scene.tables.after_insertion.borrow_mut() =
         Some(Box::new(|tables| A::store(tables).flows.borrow_mut().clear()));
-    scene.stays::<A>(TO_UPLINK, &call(2, 5000), Reason::ConntrackRace);
+    scene.stays::<A>(OUTWARDS, &call(2, 5000), Reason::ConntrackRace);
     assert_eq!(scene.halves::<A>().len(), 0);
 }

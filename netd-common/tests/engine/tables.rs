@@ -7,18 +7,19 @@ use std::{
     ops::{ControlFlow, RangeInclusive},
 };
 
-use bytemuck::Zeroable;
+use bytemuck::{Pod, Zeroable};
 use netd_common::{
     address::{Port, V4, V6},
     config::{DatapathConfig, Timeout},
     conntrack::{CtEntry, CtFlags, CtKey, NewFlow, Scratch},
     counters::Traffic,
     engine,
-    network::{BridgePort, Endpoint, Network, NetworkFlags},
+    network::{BridgePort, Endpoint, Network, NetworkFlags, UplinkFlags},
+    packet::NextHop,
     parse::Ip,
     published::{PublishedPort, PublishedPortKey},
     reason::Reason,
-    tables::{FamilyTables, Flow, HostSocket, InsertError, RouteVerdict, SocketTuple, Tables},
+    tables::{FamilyTables, Flow, HostSocket, InsertError, Route, SocketTuple, Tables, Work},
 };
 
 use crate::{family::Family, message::End};
@@ -33,6 +34,8 @@ pub(crate) struct HostTables {
     pub(crate) networks: HashMap<u16, Network>,
     pub(crate) bridge_ports: HashMap<u32, BridgePort>,
     pub(crate) isolation_sets: HashSet<(u16, u16)>,
+    /// Device and network.
+    pub(crate) trusted: HashSet<(u32, u16)>,
     pub(crate) generations: RefCell<HashMap<u32, u32>>,
     pub(crate) traffic: RefCell<HashMap<u32, Traffic>>,
     /// The most entries that a connection table takes.
@@ -65,9 +68,38 @@ pub(crate) struct FamilyStore<A: 'static> {
     /// Protocol and local port of unconnected sockets.
     pub(crate) host_sockets: RefCell<HashSet<(u8, u16)>>,
     pub(crate) connected_sockets: RefCell<HashSet<Connection<A>>>,
-    /// Where the host's routes lead from a bridge, by destination; everywhere else is beyond an uplink.
-    pub(crate) routes: HashMap<(u32, A), RouteVerdict>,
+    /// Where the host's routes lead from a bridge, by destination.
+    pub(crate) routes: HashMap<(u32, A), HostRoute>,
+    /// Where they lead else.
+    pub(crate) default_route: HostRoute,
     scratch: RefCell<Scratch<A>>,
+    /// What memory may hold that is to be filled in.
+    stale: NewFlow<A>,
+}
+
+/// Where a route leads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HostRoute {
+    Uplink(Uplink),
+    Elsewhere,
+    Nowhere,
+}
+
+/// A device that carries the programs, on the way to a next hop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Uplink {
+    pub(crate) ifindex: u32,
+    pub(crate) flags: u32,
+    pub(crate) mtu: u32,
+    pub(crate) next_hop: NextHop,
+}
+
+impl Uplink {
+    /// With Ethernet header, and the MTU of one.
+    pub(crate) fn ethernet<A: Family>(ifindex: u32, gateway: A) -> Self {
+        let next_hop = NextHop { family: A::AF, addr: gateway.to_wire_words() };
+        Self { ifindex, flags: UplinkFlags::PRESENT | UplinkFlags::ETHERNET, mtu: 1500, next_hop }
+    }
 }
 
 pub(crate) struct PublishedRange<A> {
@@ -92,6 +124,7 @@ impl HostTables {
             networks: HashMap::new(),
             bridge_ports: HashMap::new(),
             isolation_sets: HashSet::new(),
+            trusted: HashSet::new(),
             generations: RefCell::default(),
             traffic: RefCell::default(),
             capacity: Cell::new(usize::MAX),
@@ -111,6 +144,7 @@ impl<A: Family> FamilyStore<A> {
     fn new() -> Self
     where
         Scratch<A>: Zeroable,
+        NewFlow<A>: Pod,
     {
         Self {
             flows: RefCell::default(),
@@ -123,7 +157,9 @@ impl<A: Family> FamilyStore<A> {
             host_sockets: RefCell::default(),
             connected_sockets: RefCell::default(),
             routes: HashMap::new(),
+            default_route: HostRoute::Nowhere,
             scratch: RefCell::new(Scratch::zeroed()),
+            stale: bytemuck::pod_read_unaligned(&[0x5a; 256][..size_of::<NewFlow<A>>()]),
         }
     }
 }
@@ -155,6 +191,15 @@ impl Tables for HostTables {
 
     fn bridge_port(&self, ifindex: u32) -> Option<BridgePort> {
         self.bridge_ports.get(&ifindex).copied()
+    }
+
+    fn network_of_bridge(&self, ifindex: u32) -> Option<u16> {
+        let mut networks = self.networks.iter();
+        networks.find(|(_, network)| network.bridge_ifindex == ifindex).map(|network| *network.0)
+    }
+
+    fn is_trusted(&self, ifindex: u32, network: u16) -> bool {
+        self.trusted.contains(&(ifindex, network))
     }
 
     fn may_enter(&self, from: u16, to: u16) -> bool {
@@ -213,8 +258,16 @@ impl<A: Family> FamilyTables<A> for HostTables {
         A::store(self).flows.borrow_mut().remove(key);
     }
 
+    fn with_work<R>(&self, run: impl FnOnce(&mut Work<A>) -> R) -> Option<R> {
+        Some(run(&mut Work::new()))
+    }
+
     fn describe_flow(&self, fill: impl FnOnce(&mut NewFlow<A>)) {
-        fill(&mut A::store(self).scratch.borrow_mut().new);
+        let store = A::store(self);
+        let new = &mut store.scratch.borrow_mut().new;
+        // Whatever the flow before has left there.
+        *new = store.stale;
+        fill(new);
     }
 
     fn insert_pair(&self) -> Result<(), Reason> {
@@ -268,11 +321,19 @@ impl<A: Family> FamilyTables<A> for HostTables {
         store.host_sockets.borrow().contains(&(proto, dst.1)).then_some(HostSocket::Listening)
     }
 
-    fn leads_to_uplink(&self, ifindex: u32, ip: &Ip<A>) -> RouteVerdict {
-        let is_bridge = self.networks.values().any(|network| network.bridge_ifindex == ifindex);
-        assert!(is_bridge, "what a container sends comes in on its bridge: {ifindex}");
-        let route = A::store(self).routes.get(&(ifindex, ip.dst));
-        route.copied().unwrap_or(RouteVerdict::Uplink)
+    fn route(&self, ifindex: u32, ip: &Ip<A>, len: u32) -> Route<'_> {
+        assert!(self.network_of_bridge(ifindex).is_some(), "not a bridge: {ifindex}");
+        let store = A::store(self);
+        match store.routes.get(&(ifindex, ip.dst)).unwrap_or(&store.default_route) {
+            HostRoute::Uplink(uplink) => Route::Uplink {
+                ifindex: uplink.ifindex,
+                flags: uplink.flags,
+                fits: len <= uplink.mtu,
+                next_hop: &uplink.next_hop,
+            },
+            HostRoute::Elsewhere => Route::Elsewhere,
+            HostRoute::Nowhere => Route::Nowhere,
+        }
     }
 }
 

@@ -7,15 +7,16 @@ use netd_common::{
 };
 
 use crate::{
-    family::{Family, in_both_families},
+    family::{Family, in_both_datapaths},
     message::{ACK, End, Kind, Message, SYN},
+    place::{INWARDS, OUTWARDS, slot},
     scene::{
-        At, DNS, FIXED, FROM_UPLINK, NET_A, NET_B, RANGE, ROUTED, SPECIFIC, SPECIFIC_RANGE, Scene,
-        TO_UPLINK, UPLINK, WEB, WEB_SLOT, bridge, from_endpoint, slot, to_endpoint,
+        DNS, Datapath, FIXED, NET_A, NET_B, PLAIN, RANGE, SPECIFIC, SPECIFIC_RANGE, Scene, WEB,
+        WEB_SLOT,
     },
 };
 
-in_both_families! {
+in_both_datapaths! {
     a_published_port_reaches_the_container_and_its_reply_the_client,
     every_kind_of_published_port_leads_to_its_container,
     a_container_reaches_the_world_and_the_reply_the_container,
@@ -27,22 +28,20 @@ in_both_families! {
 }
 
 /// W1 and W2, for each protocol with ports.
-fn a_published_port_reaches_the_container_and_its_reply_the_client<A: Family>() {
+fn a_published_port_reaches_the_container_and_its_reply_the_client<A: Family>(datapath: Datapath) {
     for (kind, host_port, container_port) in
         [(Kind::Tcp(SYN), WEB, 80), (Kind::Udp, DNS, 53), (Kind::UdpWithoutChecksum, DNS, 53)]
     {
-        let scene = Scene::new();
+        let scene = Scene::on(datapath);
         let request = Message::<A>::new(kind, (A::outside(7), 40_000), (A::host(1), host_port));
         let inside = request.to((A::inside(NET_A, 2), container_port));
         // The first packet, and the next one of the same flow.
         for _ in 0..2 {
-            scene.becomes(FROM_UPLINK, &request, Reason::Published, &inside);
-            scene.stays(to_endpoint(NET_A, 2, UPLINK), &inside, Reason::FlowToContainer);
+            scene.becomes(INWARDS, &request, Reason::Published, &inside);
         }
         let answer = inside.reply();
-        scene.stays(from_endpoint(NET_A, 2), &answer, Reason::ContainerToOutside);
         scene.becomes(
-            TO_UPLINK,
+            OUTWARDS,
             &answer,
             Reason::PublishedReply,
             &answer.from((A::host(1), host_port)),
@@ -54,7 +53,7 @@ fn a_published_port_reaches_the_container_and_its_reply_the_client<A: Family>() 
 /// What it shows, the kind of message, where it is sent, and where it leads.
 type Row<A> = (&'static str, Kind, End<A>, Option<End<A>>);
 
-fn every_kind_of_published_port_leads_to_its_container<A: Family>() {
+fn every_kind_of_published_port_leads_to_its_container<A: Family>(datapath: Datapath) {
     let (a, b) = (A::inside(NET_A, 2), A::inside(NET_B, 2));
     let (tcp, udp) = (Kind::Tcp(SYN), Kind::Udp);
     let rows: [Row<A>; 12] = [
@@ -72,18 +71,18 @@ fn every_kind_of_published_port_leads_to_its_container<A: Family>() {
         ("not the host's address", tcp, (A::outside(9), WEB), None),
     ];
     for (row, kind, dst, leads_to) in rows {
-        let scene = Scene::new();
+        let scene = Scene::on(datapath);
         let message = Message::new(kind, (A::outside(7), 40_000), dst);
         let (reason, expected) = match leads_to {
             Some(container) => (Reason::Published, message.to(container)),
             None => (Reason::NotOurs, message.clone()),
         };
-        assert_eq!(scene.run(FROM_UPLINK, &message), (reason, expected), "{row}");
+        assert_eq!(scene.run(INWARDS, &message), (reason, expected), "{row}");
     }
 }
 
 /// W3 and W4, for each protocol.
-fn a_container_reaches_the_world_and_the_reply_the_container<A: Family>() {
+fn a_container_reaches_the_world_and_the_reply_the_container<A: Family>(datapath: Datapath) {
     for (kind, port) in [
         (Kind::Tcp(SYN), 443),
         (Kind::Tcp(ACK), 443),
@@ -91,23 +90,21 @@ fn a_container_reaches_the_world_and_the_reply_the_container<A: Family>() {
         (Kind::UdpWithoutChecksum, 443),
         (Kind::EchoRequest, 0),
     ] {
-        let scene = Scene::new();
+        let scene = Scene::on(datapath);
         let own = (A::inside(NET_A, 2), 50_000);
         let request = Message::<A>::new(kind, own, (A::outside(9), port));
         let outside = request.from((A::host(1), 50_000));
         for _ in 0..2 {
-            scene.stays(from_endpoint(NET_A, 2), &request, Reason::ContainerToOutside);
-            scene.becomes(TO_UPLINK, &request, Reason::Masqueraded, &outside);
+            scene.becomes(OUTWARDS, &request, Reason::Masqueraded, &outside);
         }
         let answer = outside.reply();
         let inside = answer.to(own);
-        scene.becomes(FROM_UPLINK, &answer, Reason::MasqueradeReply, &inside);
-        scene.stays(to_endpoint(NET_A, 2, UPLINK), &inside, Reason::FlowToContainer);
+        scene.becomes(INWARDS, &answer, Reason::MasqueradeReply, &inside);
         assert_eq!(scene.halves::<A>().len(), 2);
     }
 }
 
-fn the_source_follows_the_destination_and_the_network<A: Family>() {
+fn the_source_follows_the_destination_and_the_network<A: Family>(datapath: Datapath) {
     let rows = [
         ("default route", NET_A, A::outside(9), A::host(1)),
         ("a route of its own", NET_A, A::outside(200), A::host(2)),
@@ -115,50 +112,44 @@ fn the_source_follows_the_destination_and_the_network<A: Family>() {
         ("a fixed source", FIXED, A::outside(200), A::host(9)),
     ];
     for (row, network, dst, source) in rows {
-        let scene = Scene::new();
+        let scene = Scene::on(datapath);
         let message = Message::new(Kind::Udp, (A::inside(network, 2), 5000), (dst, 53));
-        let at = At { ingress: bridge(network), ..TO_UPLINK };
         let expected = (Reason::Masqueraded, message.from((source, 5000)));
-        assert_eq!(scene.run(at, &message), expected, "{row}");
+        assert_eq!(scene.run(OUTWARDS, &message), expected, "{row}");
     }
 }
 
-fn without_masquerade_packets_are_tracked_and_not_changed<A: Family>() {
+fn without_masquerade_packets_are_tracked_and_not_changed<A: Family>(datapath: Datapath) {
     for (kind, port) in [(Kind::Tcp(SYN), 443), (Kind::Udp, 53), (Kind::EchoRequest, 0)] {
-        let scene = Scene::new();
-        let request =
-            Message::<A>::new(kind, (A::inside(ROUTED, 2), 50_000), (A::outside(9), port));
-        scene.stays(TO_UPLINK, &request, Reason::Untranslated);
+        let scene = Scene::on(datapath);
+        let request = Message::<A>::new(kind, (A::inside(PLAIN, 2), 50_000), (A::outside(9), port));
+        scene.stays(OUTWARDS, &request, Reason::Untranslated);
         let answer = request.reply();
-        scene.stays(FROM_UPLINK, &answer, Reason::Untranslated);
-        scene.stays(to_endpoint(ROUTED, 2, UPLINK), &answer, Reason::FlowToContainer);
+        scene.stays(INWARDS, &answer, Reason::Untranslated);
         // Only the flow's own replies come in.
         let stranger = answer.from((A::outside(10), port));
-        scene.stays(FROM_UPLINK, &stranger, Reason::DirectRouting);
+        scene.stays(INWARDS, &stranger, Reason::DirectRouting);
     }
 }
 
-fn a_published_container_that_calls_out_is_masqueraded<A: Family>() {
-    let scene = Scene::new();
+fn a_published_container_that_calls_out_is_masqueraded<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
     // From the published port itself to a client that has not called.
     let own = (A::inside(NET_A, 2), 53);
     let request = Message::<A>::new(Kind::Udp, own, (A::outside(7), 40_000));
-    let outside = scene.translated(TO_UPLINK, &request, Reason::Masqueraded);
+    let outside = scene.translated(OUTWARDS, &request, Reason::Masqueraded);
     assert_eq!(outside, request.from((A::host(1), 53)));
-    scene.becomes(FROM_UPLINK, &outside.reply(), Reason::MasqueradeReply, &outside.reply().to(own));
+    scene.becomes(INWARDS, &outside.reply(), Reason::MasqueradeReply, &outside.reply().to(own));
 }
 
-fn traffic_is_counted_where_it_belongs<A: Family>() {
-    let scene = Scene::new();
+fn traffic_is_counted_where_it_belongs<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
     let request = Message::<A>::new(Kind::Udp, (A::outside(7), 1), (A::host(1), DNS));
-    let inside = scene.translated(FROM_UPLINK, &request, Reason::Published);
-    scene.translated(to_endpoint(NET_A, 2, UPLINK), &inside, Reason::FlowToContainer);
+    let inside = scene.translated(INWARDS, &request, Reason::Published);
     let answer = inside.reply();
-    scene.translated(from_endpoint(NET_A, 2), &answer, Reason::ContainerToOutside);
-    scene.translated(TO_UPLINK, &answer, Reason::PublishedReply);
+    scene.translated(OUTWARDS, &answer, Reason::PublishedReply);
     let call = Message::<A>::new(Kind::Udp, (A::inside(NET_A, 2), 9), (A::outside(9), 53));
-    scene.translated(from_endpoint(NET_A, 2), &call, Reason::ContainerToOutside);
-    scene.translated(TO_UPLINK, &call, Reason::Masqueraded);
+    scene.translated(OUTWARDS, &call, Reason::Masqueraded);
 
     let traffic = scene.tables.traffic.borrow();
     let len = |message: &Message<A>| message.frame().len() as u64;
@@ -173,13 +164,13 @@ fn traffic_is_counted_where_it_belongs<A: Family>() {
     assert_eq!(endpoint.flows, 1);
 }
 
-fn both_halves_say_what_the_flow_is<A: Family>() {
-    let mut scene = Scene::new();
+fn both_halves_say_what_the_flow_is<A: Family>(datapath: Datapath) {
+    let mut scene = Scene::on(datapath);
     scene.tables.config.flags |= netd_common::config::ConfigFlags::FLOW_ACCOUNTING;
     let request = Message::<A>::new(Kind::Tcp(SYN), (A::outside(7), 40_000), (A::host(1), WEB));
-    let inside = scene.translated(FROM_UPLINK, &request, Reason::Published);
-    scene.translated(TO_UPLINK, &inside.reply(), Reason::PublishedReply);
-    scene.translated(FROM_UPLINK, &request.with_kind(Kind::Tcp(ACK)), Reason::Published);
+    let inside = scene.translated(INWARDS, &request, Reason::Published);
+    scene.translated(OUTWARDS, &inside.reply(), Reason::PublishedReply);
+    scene.translated(INWARDS, &request.with_kind(Kind::Tcp(ACK)), Reason::Published);
 
     let halves = scene.halves::<A>();
     let (replies, originals): (Vec<_>, Vec<_>) = halves.iter().partition(|half| half.1.is_reply());
@@ -188,7 +179,8 @@ fn both_halves_say_what_the_flow_is<A: Family>() {
     };
     assert_eq!((key.scope, reply_key.scope), (Scope::Uplink as u8, Scope::Endpoint as u8));
     assert_eq!((original.peer_key(key), reply.peer_key(reply_key)), (*reply_key, *key));
-    assert_eq!((original.flags, reply.flags), (CtFlags::DNAT, CtFlags::DNAT | CtFlags::REPLY));
+    let flags = CtFlags::DNAT | if datapath == Datapath::Fast { CtFlags::FAST } else { 0 };
+    assert_eq!((original.flags, reply.flags), (flags, flags | CtFlags::REPLY));
     for half in [original, reply] {
         assert_eq!((half.slot, half.endpoint_slot), (WEB_SLOT, slot(NET_A, 2)));
         assert_eq!((half.network, half.created_secs), (NET_A, 1_000));

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock,
+    data_path::Path,
     model::{
-        DRIVER, Endpoint, GatewayMode, HostIp, MacAddr, Network, Proto, PublishedPort, SCOPE,
-        Subnet,
+        DRIVER, DatapathMode, Endpoint, GatewayMode, HostIp, MacAddr, Network, Proto,
+        PublishedPort, SCOPE, Subnet,
     },
 };
 
@@ -31,8 +32,10 @@ pub struct NetworkInfo {
     pub icc: bool,
     pub masquerade: bool,
     pub snat_addresses: Vec<IpAddr>,
+    /// The IPv4 subnet's, or that of the only one.
     pub gateway_mode: GatewayMode,
     pub mtu: u32,
+    pub datapath: DatapathInfo,
     /// Names.
     pub endpoints: Vec<String>,
     /// The names of the networks that it may exchange packets with.
@@ -41,11 +44,22 @@ pub struct NetworkInfo {
     pub labels: BTreeMap<String, String>,
 }
 
+/// Which way packets take between a network's containers and the uplinks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatapathInfo {
+    /// What the network asks for, or else the daemon's configuration.
+    pub asked: DatapathMode,
+    /// What new flows get.
+    pub path: Path,
+    pub reason: String,
+}
+
 /// A subnet as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubnetInfo {
     pub subnet: IpNet,
-    pub gateway: IpAddr,
+    pub gateway: Option<IpAddr>,
+    pub gateway_mode: GatewayMode,
     pub ip_range: Option<IpNet>,
     pub aux_addresses: BTreeMap<String, IpAddr>,
 }
@@ -98,7 +112,7 @@ pub struct PortTraffic {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatRow {
     pub reason: String,
-    /// `pass` or `drop`.
+    /// `pass`, `redirect` or `drop`.
     pub verdict: String,
     pub packets: u64,
     pub bytes: u64,
@@ -124,8 +138,14 @@ pub struct EndpointStats {
 }
 
 impl NetworkInfo {
-    /// Shows a network, given the names of its endpoints and of the networks it is allowed to reach.
-    pub fn new(network: &Network, endpoints: Vec<String>, allowed: Vec<String>) -> Self {
+    /// Shows a network, given the way that its packets take, the names of its endpoints, and of the
+    /// networks it is allowed to reach.
+    pub fn new(
+        network: &Network,
+        datapath: DatapathInfo,
+        endpoints: Vec<String>,
+        allowed: Vec<String>,
+    ) -> Self {
         Self {
             name: network.name.clone(),
             id: network.id.clone(),
@@ -138,8 +158,9 @@ impl NetworkInfo {
             icc: network.icc,
             masquerade: network.masquerade,
             snat_addresses: network.snat_addresses.clone(),
-            gateway_mode: network.gateway_mode,
+            gateway_mode: network.subnets.first().map(|s| s.gateway_mode).unwrap_or_default(),
             mtu: network.mtu,
+            datapath,
             endpoints,
             allowed,
             options: network.options.clone(),
@@ -153,6 +174,7 @@ impl SubnetInfo {
         Self {
             subnet: subnet.subnet,
             gateway: subnet.gateway,
+            gateway_mode: subnet.gateway_mode,
             ip_range: subnet.ip_range,
             aux_addresses: subnet.aux_addresses.clone(),
         }

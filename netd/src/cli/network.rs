@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{Connect, EndpointInfo, NetworkCreate, NetworkInfo, Request},
-    model::MacAddr,
+    model::{DatapathMode, GatewayMode, MacAddr},
     port_spec::PortSpec,
 };
 
@@ -88,6 +88,12 @@ pub struct CreateArgs {
     /// The source address of what leaves, in place of the uplink's, one of each family
     #[arg(long = "snat-address", value_name = "IP")]
     snat_addresses: Vec<IpAddr>,
+    /// How packets get in from outside [default: nat]
+    #[arg(long, value_name = "MODE")]
+    gateway_mode: Option<GatewayMode>,
+    /// Which way packets take between uplinks and endpoints; the daemon's choice by default
+    #[arg(long, value_name = "MODE")]
+    datapath: Option<DatapathMode>,
     /// The MTU; by default that of the default route's device
     #[arg(long, value_name = "N")]
     mtu: Option<u32>,
@@ -155,6 +161,8 @@ impl CreateArgs {
             icc: self.icc,
             masquerade: self.masquerade,
             snat_addresses: self.snat_addresses,
+            gateway_mode: self.gateway_mode,
+            datapath: self.datapath,
             mtu: self.mtu,
             bridge: self.bridge,
             options: self.options.into_iter().collect(),
@@ -259,7 +267,8 @@ fn describe(network: &NetworkInfo) -> Vec<(&'static str, String)> {
     ];
     for subnet in &network.subnets {
         fields.push(("subnet", subnet.subnet.to_string()));
-        fields.push(("  gateway", subnet.gateway.to_string()));
+        fields.push(("  gateway", or_dash(subnet.gateway)));
+        fields.push(("  gateway mode", subnet.gateway_mode.to_string()));
         fields.extend(subnet.ip_range.map(|range| ("  ip range", range.to_string())));
         let aux = subnet.aux_addresses.iter();
         fields.extend(aux.map(|(name, address)| ("  aux address", format!("{name}={address}"))));
@@ -271,6 +280,8 @@ fn describe(network: &NetworkInfo) -> Vec<(&'static str, String)> {
         ("masquerade", network.masquerade.to_string()),
         ("snat addresses", list(&network.snat_addresses)),
         ("mtu", network.mtu.to_string()),
+        ("datapath", format!("{}: {}", network.datapath.path, network.datapath.reason)),
+        ("  asked for", network.datapath.asked.to_string()),
         ("endpoints", list(&network.endpoints)),
         ("allowed", list(&network.allowed)),
         ("options", list(network.options.iter().map(key_value))),

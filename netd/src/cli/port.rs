@@ -75,6 +75,7 @@ pub(super) fn row(port: &PortInfo) -> [String; 7] {
     };
     let host_ports = range(port.host_port, port.host_port_end);
     let host = match &port.host_ip {
+        HostIp::Container => "-".to_owned(),
         HostIp::Address(IpAddr::V6(address)) => format!("[{address}]:{host_ports}"),
         host_ip @ (HostIp::Any | HostIp::Address(_) | HostIp::Interface(_)) => {
             format!("{host_ip}:{host_ports}")

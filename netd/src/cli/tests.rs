@@ -33,6 +33,7 @@ fn every_command_is_understood() {
     for line in [
         "netd run",
         "netd run --config a --state-dir b --bpffs c --socket d --datapath stack --uplink e --uplink f",
+        "netd run --xdp drop",
         "netd --socket d run",
         "netd stop --detach --state-dir a --bpffs b --config c",
         "netd network create a",
@@ -82,7 +83,8 @@ fn wrong_usage_is_refused() {
         ("netd help", InvalidSubcommand),
         ("netd doctor", InvalidSubcommand),
         ("netd run --takeover", UnknownArgument),
-        ("netd run --datapath fast", InvalidValue),
+        ("netd run --xdp forward", InvalidValue),
+        ("netd run --datapath warp", InvalidValue),
         ("netd stop --bpffs x", MissingRequiredArgument),
         ("netd network create", MissingRequiredArgument),
         ("netd network create a b", UnknownArgument),
@@ -97,7 +99,8 @@ fn wrong_usage_is_refused() {
         ("netd network create a --aux-address r", ValueValidation),
         ("netd network create a --aux-address r=x", ValueValidation),
         ("netd network create a --ipv6 --ipv6", ArgumentConflict),
-        ("netd network create a --gateway-mode nat", UnknownArgument),
+        ("netd network create a --gateway-mode bridged", InvalidValue),
+        ("netd network create a --datapath warp", InvalidValue),
         ("netd network connect a", MissingRequiredArgument),
         ("netd network connect a b --ip 2001:db8::1", ValueValidation),
         ("netd network connect a b --mac 02", ValueValidation),
@@ -182,8 +185,9 @@ fn check_output(line: &str, items: &[Item], expected: &str) {
 
 const NETWORK: &str = r#"{"name":"front","id":"0123456789abcdef","driver":"bridge","scope":"local",
     "created":"2024-01-01T00:00:00Z","bridge":"br-0123456789ab",
-    "subnets":[{"subnet":"172.17.0.0/16","gateway":"172.17.0.1","ip_range":null,"aux_addresses":{}}],
+    "subnets":[{"subnet":"172.17.0.0/16","gateway":"172.17.0.1","gateway_mode":"nat","ip_range":null,"aux_addresses":{}}],
     "internal":false,"icc":true,"masquerade":true,"snat_addresses":[],"gateway_mode":"nat","mtu":1500,
+    "datapath":{"asked":"auto","path":"fast","reason":"nothing speaks against it"},
     "endpoints":["web"],"allowed":[],"options":{},"labels":{}}"#;
 
 const PORT: &str = r#"{"endpoint":"web","proto":"tcp","host_ip":"*","host_port":8080,"host_port_end":8081,

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use netd_common::config::Timeout;
 
-use super::{Config, ConfigError, DatapathMode, RunOptions, Timeouts};
+use super::{Config, ConfigError, DatapathMode, RunOptions, Timeouts, XdpMode};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("netd.toml"))
@@ -24,6 +24,7 @@ fn an_empty_file_means_the_defaults() {
     assert_eq!(config.daemon.bpffs, Path::new("/sys/fs/bpf/netd"));
     assert_eq!(config.datapath.max_flows.get(), 262_144);
     assert!(!config.datapath.flow_accounting);
+    assert_eq!(config.datapath.xdp, XdpMode::Auto);
     assert_eq!(config.timeouts.secs(Timeout::TcpEstablished), 432_000);
 }
 
@@ -39,6 +40,7 @@ fn every_section_is_read() {
         names = ["eth0", "wlan0"]
         [datapath]
         mode = "stack"
+        xdp = "drop"
         flow_accounting = true
         max_flows = 1000
         [timeouts]
@@ -52,6 +54,7 @@ fn every_section_is_read() {
     assert_eq!(config.daemon.state_dir, Path::new("/tmp/state"));
     assert_eq!(config.uplinks.names, ["eth0", "wlan0"]);
     assert_eq!(config.datapath.mode, DatapathMode::Stack);
+    assert_eq!(config.datapath.xdp, XdpMode::Drop);
     assert!(config.datapath.flow_accounting);
     assert_eq!(config.timeouts.secs(Timeout::Udp), 10);
     assert_eq!(config.timeouts.secs(Timeout::UdpStream), 120);
@@ -80,7 +83,8 @@ fn an_error_names_its_line() {
     check_refused("[timeouts]\nudp = 0", "line 2");
     check_refused("[timeouts]\nudp = -1", "line 2");
     check_refused("[timeouts]\nprofile = \"fast\"", "line 2: unknown variant `fast`");
-    check_refused("[datapath]\nmode = \"fast\"", "line 2: unknown variant `fast`");
+    check_refused("[datapath]\nxdp = \"forward\"", "line 2: unknown variant `forward`");
+    check_refused("[datapath]\nmode = \"warp\"", "line 2: unknown variant `warp`");
     check_refused("[datapath]\nmax_flows = 0", "line 2");
     check_refused("[daemon\n", "line 1");
     check_refused("[uplinks]\nnames = \"eth0\"", "line 2");
@@ -103,6 +107,7 @@ fn the_command_line_wins_over_the_file() {
         .unwrap();
     let options = RunOptions {
         config: Some(path.clone()),
+        xdp: Some(XdpMode::Off),
         socket: Some("/x".into()),
         uplinks: vec!["z".to_owned()],
         ..RunOptions::default()
@@ -113,4 +118,5 @@ fn the_command_line_wins_over_the_file() {
     assert_eq!(config.daemon.socket, Path::new("/x"));
     assert_eq!(config.daemon.bpffs, Path::new("/b"));
     assert_eq!(config.uplinks.names, ["z"]);
+    assert_eq!(config.datapath.xdp, XdpMode::Off);
 }

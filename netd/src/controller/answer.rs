@@ -135,6 +135,7 @@ impl Controller {
 fn verdict_name(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Pass => "pass",
+        Verdict::Redirect => "redirect",
         Verdict::Drop => "drop",
     }
 }

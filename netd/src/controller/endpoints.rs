@@ -9,8 +9,8 @@ use crate::{
     api::{Connect, EndpointInfo, Item},
     datapath::Side,
     desired::SandboxView,
-    model::{Endpoint, SandboxRef},
-    netlink::veth::VethSpec,
+    model::{Endpoint, Family, SandboxRef},
+    netlink::{neighbour::Neighbour, veth::VethSpec},
     netns::{
         Sandbox, SandboxError,
         link::{SandboxLink, SandboxLinkError},
@@ -96,7 +96,34 @@ impl Controller {
             network: network.name.clone(),
             bridge: network.bridge.clone(),
         })?;
-        Ok(self.netlink.plug(ifindex, bridge).await?)
+        self.netlink.plug(ifindex, bridge).await?;
+        for neighbour in self.neighbours_of(endpoint, ifindex) {
+            self.netlink.set_neighbour(&neighbour).await?;
+        }
+        Ok(())
+    }
+
+    /// What the kernel is to know of an endpoint whose link is plugged in.
+    pub(super) fn neighbours_of(&self, endpoint: &Endpoint, ifindex: u32) -> Vec<Neighbour> {
+        let mac = endpoint.mac.0;
+        let mut neighbours = self.addresses_of(endpoint);
+        neighbours.push(Neighbour { ifindex, addr: None, mac });
+        neighbours
+    }
+
+    /// The addresses of an endpoint as the host knows them on the bridge. Where the bridge has none of
+    /// its own, the host has nothing to say there.
+    fn addresses_of(&self, endpoint: &Endpoint) -> Vec<Neighbour> {
+        let Some(network) = self.desired.networks.get(&endpoint.network) else {
+            return Vec::new();
+        };
+        let Some(ifindex) = self.host.ifindex(&network.bridge) else { return Vec::new() };
+        let is_reached = |addr: &IpAddr| {
+            network.subnet(Family::of(*addr)).is_some_and(|subnet| subnet.gateway.is_some())
+        };
+        let addresses = endpoint.addresses().map(|net| net.addr()).filter(is_reached);
+        let mac = endpoint.mac.0;
+        addresses.map(|addr| Neighbour { ifindex, addr: Some(addr), mac }).collect()
     }
 
     /// Points a sandbox's default routes at the best of its networks.
@@ -174,6 +201,10 @@ impl Controller {
         self.datapath.end_flows(ports.chain([endpoint.slot]))?;
         self.program()?;
         self.netlink.delete_named(&endpoint.host_ifname, VETH).await?;
+        // These do not go with the link.
+        for neighbour in self.addresses_of(endpoint) {
+            self.netlink.remove_neighbour(&neighbour).await?;
+        }
         self.refresh().await
     }
 

@@ -7,16 +7,16 @@ use std::{
 };
 
 use ipnet::IpNet;
-use tracing::{info, warn};
+use tracing::info;
 
-use super::{Controller, RequestError, in_one_line};
+use super::{Controller, RequestError};
 use crate::{
-    datapath::{Datapath, Side, conntrack::Conntrack},
+    datapath::conntrack::Conntrack,
     desired::{Desired, HostView},
     netlink::{Netlink, NetlinkError, addr::Address, link::Link, route::Route},
     programmed::HostFacts,
     sysctl,
-    uplinks::{self, Uplink, masquerade},
+    uplinks::{self, Uplink, masquerade, xdp},
 };
 
 /// Linux's own default (`net/ipv4/af_inet.c`), where the sysctl cannot be read.
@@ -85,7 +85,9 @@ impl Host {
         let veths = desired.endpoints.values().map(|endpoint| endpoint.host_ifname.as_str());
         let ours: BTreeSet<u32> =
             bridges.chain(veths).filter_map(|name| self.ifindex(name)).collect();
-        uplinks::uplinks(&self.links, &ours, named)
+        let trusted = desired.networks.values().flat_map(|network| &network.trusted_interfaces);
+        let trusted: BTreeSet<&str> = trusted.map(String::as_str).collect();
+        uplinks::uplinks(&self.links, &ours, named, &trusted)
     }
 
     /// The uplinks that have learned their default route from a router's advertisement.
@@ -98,13 +100,17 @@ impl Host {
         &self,
         desired: &Desired,
         named: &[String],
-        attached: &BTreeSet<u32>,
+        attached: &BTreeMap<u32, bool>,
     ) -> HostFacts {
         let uplinks = self.uplinks(desired, named);
         HostFacts {
+            trusts_every_uplink: false,
             ifindexes: self.links.iter().map(|link| (link.name.clone(), link.ifindex)).collect(),
+            macs: self.macs(),
             addresses: self.link_addresses(),
             uplinks: attached.clone(),
+            uplink_macs: xdp::macs(&self.links, |ifindex| attached.contains_key(&ifindex)),
+            fast_networks: BTreeSet::new(),
             masquerade_sources: masquerade::masquerade_sources(
                 &uplinks,
                 &self.addresses,
@@ -127,6 +133,21 @@ impl Host {
         }
     }
 
+    fn macs(&self) -> BTreeMap<String, [u8; 6]> {
+        let links = self.links.iter();
+        links.filter_map(|link| Some((link.name.clone(), link.mac?))).collect()
+    }
+
+    /// The links that are plugged into a bridge.
+    pub(super) fn ports(&self, bridge_ifindex: u32) -> impl Iterator<Item = &Link> {
+        self.links.iter().filter(move |link| link.controller == Some(bridge_ifindex))
+    }
+
+    /// All links.
+    pub(super) fn links(&self) -> &[Link] {
+        &self.links
+    }
+
     fn link_addresses(&self) -> BTreeMap<String, Vec<IpAddr>> {
         let of = |link: &Link| {
             let own = self.addresses.iter().filter(|address| address.ifindex == link.ifindex);
@@ -137,55 +158,6 @@ impl Host {
 }
 
 impl Controller {
-    /// Puts our programs on every uplink that lacks them, and takes them off what is one no longer.
-    pub(super) fn attach_uplinks(&mut self) {
-        let uplinks = self.host.uplinks(&self.desired, &self.config.uplinks.names);
-        for uplink in &uplinks {
-            if self.uplinks.contains(&uplink.ifindex) {
-                continue;
-            }
-            let side = if uplink.ethernet { Side::Uplink } else { Side::UplinkL3 };
-            match self.datapath.attach(&uplink.name, side) {
-                Ok(()) => {
-                    info!(uplink = uplink.name, "uplink attached");
-                    self.uplinks.insert(uplink.ifindex);
-                }
-                Err(error) => {
-                    warn!(uplink = uplink.name, error = in_one_line(&error), "uplink not attached");
-                }
-            }
-        }
-        self.warn_of_missing_uplinks(&uplinks);
-        let current: BTreeSet<u32> = uplinks.iter().map(|uplink| uplink.ifindex).collect();
-        for lost in &self.uplinks - &current {
-            if let Some(link) = self.host.links.iter().find(|link| link.ifindex == lost) {
-                info!(uplink = link.name, "no uplink any more");
-                Datapath::detach(&link.name);
-            }
-            self.uplinks.remove(&lost);
-        }
-    }
-
-    /// Takes our programs off every link that is neither uplink nor endpoint: an earlier daemon may have
-    /// been told of other uplinks.
-    pub(super) fn detach_others(&self) {
-        let endpoints = self.desired.endpoints.values();
-        let endpoints: BTreeSet<&str> = endpoints.map(|e| e.host_ifname.as_str()).collect();
-        for link in &self.host.links {
-            if !self.uplinks.contains(&link.ifindex) && !endpoints.contains(link.name.as_str()) {
-                Datapath::detach(&link.name);
-            }
-        }
-    }
-
-    fn warn_of_missing_uplinks(&self, uplinks: &[Uplink]) {
-        for name in &self.config.uplinks.names {
-            if !uplinks.iter().any(|uplink| uplink.name == *name) {
-                warn!(uplink = name, "no such uplink: nothing leaves by it until it is there");
-            }
-        }
-    }
-
     /// Ends the flows that were masqueraded with an address that the host has lost, as the kernel does
     /// for its own (`masq_inet_event` of `nf_nat_masquerade.c`).
     pub(super) fn end_flows_of_lost_sources(&self, lost: &[IpAddr]) -> Result<(), RequestError> {

@@ -7,7 +7,7 @@ use super::{Controller, RequestError, host::BRIDGE, in_one_line};
 use crate::{
     api::{Item, NetworkCreate, NetworkInfo},
     clock,
-    model::Network,
+    model::{Network, Subnet},
     netlink::bridge::BridgeSpec,
     store::Change,
 };
@@ -17,6 +17,7 @@ impl Controller {
         &mut self,
         request: &NetworkCreate,
     ) -> Result<Vec<Item>, RequestError> {
+        self.read_firewall().await;
         self.refresh().await?;
         let (host, pools) = (self.host.view(), self.pools());
         let plan = self.desired.plan_network(request, &host, &pools, &mut self.ids)?;
@@ -106,6 +107,7 @@ impl Controller {
         let allowed = self.desired.allowed_with(&network.name);
         NetworkInfo::new(
             network,
+            self.datapath_info(network),
             endpoints.map(|endpoint| endpoint.name.clone()).collect(),
             allowed.map(str::to_owned).collect(),
         )
@@ -126,14 +128,15 @@ pub(super) fn bridge_spec(network: &Network) -> BridgeSpec {
         mtu: network.mtu,
         mac: None,
         addresses: gateways(network),
-        ipv6: network.subnets.iter().any(|subnet| subnet.gateway.is_ipv6()),
+        ipv6: network.has_ipv6_gateway(),
     }
 }
 
 /// The addresses of a network's bridge.
 pub(super) fn gateways(network: &Network) -> Vec<IpNet> {
     let subnets = network.subnets.iter();
-    let gateway =
-        |subnet: &crate::model::Subnet| IpNet::new(subnet.gateway, subnet.subnet.prefix_len()).ok();
+    let gateway = |subnet: &Subnet| {
+        IpNet::new(network.bridge_address(subnet)?, subnet.subnet.prefix_len()).ok()
+    };
     subnets.filter_map(gateway).collect()
 }

@@ -1,5 +1,7 @@
 //! Brings about what is stored: at the start, and when something of ours has changed behind our back.
 
+use std::collections::BTreeSet;
+
 use tracing::{info, warn};
 
 use super::{
@@ -11,6 +13,7 @@ use super::{
 use crate::{
     datapath::Side,
     model::{Endpoint, Network},
+    netlink::neighbour::Neighbour,
 };
 
 /// What is done with an endpoint's link that is not plugged into its bridge.
@@ -49,9 +52,10 @@ impl Controller {
         }
         self.keep_sysctls();
         self.refresh().await?;
+        let known = self.netlink.neighbours().await?;
         let endpoints: Vec<Endpoint> = self.desired.endpoints.values().cloned().collect();
         for endpoint in &endpoints {
-            if let Err(error) = self.mend_endpoint(endpoint, unplugged).await {
+            if let Err(error) = self.mend_endpoint(endpoint, unplugged, &known).await {
                 let error = in_one_line(&error);
                 warn!(endpoint = endpoint.name, error, "the endpoint could not be mended");
             }
@@ -93,12 +97,13 @@ impl Controller {
         &mut self,
         endpoint: &Endpoint,
         unplugged: Unplugged,
+        known: &BTreeSet<Neighbour>,
     ) -> Result<(), RequestError> {
         let network = self.desired.network(&endpoint.network)?.clone();
         let link = self.host.link(&endpoint.host_ifname).cloned();
         if let Some(link) = &link {
             if link.up && link.controller == self.host.ifindex(&network.bridge) {
-                return Ok(());
+                return self.mend_neighbours(endpoint, link.ifindex, known).await;
             }
             if unplugged == Unplugged::PlugIn {
                 self.plug(endpoint, link.ifindex).await?;
@@ -119,6 +124,24 @@ impl Controller {
             return Err(error);
         }
         info!(endpoint = endpoint.name, "link made again");
+        Ok(())
+    }
+
+    /// Puts back what the kernel has forgotten of an endpoint.
+    async fn mend_neighbours(
+        &self,
+        endpoint: &Endpoint,
+        ifindex: u32,
+        known: &BTreeSet<Neighbour>,
+    ) -> Result<(), RequestError> {
+        let wanted = self.neighbours_of(endpoint, ifindex);
+        let lost: Vec<_> = wanted.into_iter().filter(|wanted| !known.contains(wanted)).collect();
+        for neighbour in &lost {
+            self.netlink.set_neighbour(neighbour).await?;
+        }
+        if !lost.is_empty() {
+            info!(endpoint = endpoint.name, "neighbour entries set again");
+        }
         Ok(())
     }
 }

@@ -34,6 +34,8 @@ pub(crate) enum Side {
     UplinkL3,
     /// It is the host's end of a container's veth pair.
     Endpoint,
+    /// It is the bridge of a network.
+    Bridge,
 }
 
 impl Side {
@@ -43,6 +45,7 @@ impl Side {
             Self::Uplink => [names::FROM_UPLINK, names::TO_UPLINK],
             Self::UplinkL3 => [names::FROM_UPLINK_L3, names::TO_UPLINK_L3],
             Self::Endpoint => [names::FROM_ENDPOINT, names::TO_ENDPOINT],
+            Self::Bridge => [names::FROM_BRIDGE, names::TO_BRIDGE],
         };
         // What leaves first: no packet gets in that could not get out translated.
         [(TcAttachType::Egress, egress), (TcAttachType::Ingress, ingress)]

@@ -202,7 +202,11 @@ where
             state,
             original: tuple(key),
             reply: tuple(&reply_key),
-            endpoint_slot: entry.endpoint_slot,
+            // Between containers it is the server's flow, though it ends with the client too.
+            endpoint_slot: match entry.redirect.slot {
+                0 => entry.endpoint_slot,
+                server => server,
+            },
             network: entry.network,
             timeout_secs: config.timeout(state.timeout(key.proto)).saturating_sub(idle),
             traffic: is_accounted.then_some((entry.packets + packets, entry.bytes + bytes)),

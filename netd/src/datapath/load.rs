@@ -3,7 +3,7 @@
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData, MapError, MapInfo},
-    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
+    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, Xdp},
 };
 use netd_common::names;
 use tracing::warn;
@@ -14,11 +14,15 @@ use super::{DatapathError, pins::Pins};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netd-ebpf.o"));
 
 /// The maps that are shared with the daemon before and after this one.
-const PINNED: [&str; 22] = [
+const PINNED: [&str; 26] = [
     "CONFIG",
     "NETWORKS",
+    "BRIDGES",
     "BRIDGE_PORTS",
+    "SLOTS",
+    "TRUSTED_INTERFACES",
     "UPLINKS",
+    "UPLINK_MACS",
     "ISOLATION_SETS",
     "GENERATIONS",
     "COUNTERS",
@@ -39,13 +43,15 @@ const PINNED: [&str; 22] = [
     "MASQUERADE_SOURCES_V6",
 ];
 
-const CLASSIFIERS: [&str; 7] = [
+const CLASSIFIERS: [&str; 9] = [
     names::FROM_UPLINK,
     names::TO_UPLINK,
     names::FROM_UPLINK_L3,
     names::TO_UPLINK_L3,
     names::FROM_ENDPOINT,
     names::TO_ENDPOINT,
+    names::FROM_BRIDGE,
+    names::TO_BRIDGE,
     names::EXPIRE_FLOWS,
 ];
 
@@ -70,6 +76,7 @@ pub(super) fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, DatapathError> {
     for name in SOCKET_HOOKS {
         socket_hook(&mut ebpf, name)?.load().map_err(program_error(name))?;
     }
+    xdp(&mut ebpf, names::FROM_WIRE)?.load().map_err(program_error(names::FROM_WIRE))?;
     pin_expiry(&mut ebpf, pins)?;
     Ok(ebpf)
 }
@@ -133,6 +140,14 @@ pub(super) fn socket_hook<'a>(
     ebpf: &'a mut Ebpf,
     name: &'static str,
 ) -> Result<&'a mut CgroupSockAddr, DatapathError> {
+    program(ebpf, name)?.try_into().map_err(program_error(name))
+}
+
+/// An XDP program by its name in the object.
+pub(super) fn xdp<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut Xdp, DatapathError> {
     program(ebpf, name)?.try_into().map_err(program_error(name))
 }
 

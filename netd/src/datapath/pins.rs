@@ -3,7 +3,7 @@
 //! ```text
 //! BPFFS/v1/maps/CONNTRACK_V4 ...       one folder a version of the ABI
 //!          progs/expire_flows
-//!          links/connect_v4 ...
+//!          links/connect_v4, xdp_2 ...    socket hooks, and XDP by interface index
 //! ```
 
 use std::{
@@ -16,6 +16,9 @@ use std::{
 use netd_common::ABI_VERSION;
 
 use super::DatapathError;
+
+/// The folder of links, below that of a version.
+const LINKS: &str = "links";
 
 /// The folders of one daemon's pins.
 #[derive(Clone, Debug)]
@@ -56,9 +59,28 @@ impl Pins {
         self.programs().join(name)
     }
 
-    /// The pin of a socket hook.
+    /// The pin of a socket hook, or of XDP on a device.
     pub(super) fn link(&self, name: &str) -> PathBuf {
         self.links().join(name)
+    }
+
+    /// The folders of such pins of this version and every other, whether they exist or not.
+    pub(super) fn links_of_every_version(&self) -> Result<Vec<PathBuf>, DatapathError> {
+        let Some(bpffs) = self.root.parent() else {
+            return Ok(vec![self.links()]);
+        };
+        let entries = match fs::read_dir(bpffs) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(DatapathError::Pin { path: bpffs.to_owned(), source }),
+        };
+        let is_version = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let number = name.and_then(|name| name.strip_prefix('v'));
+            number.is_some_and(|number| number.parse::<u32>().is_ok())
+        };
+        let folders = entries.flatten().map(|entry| entry.path()).filter(is_version);
+        Ok(folders.map(|folder| folder.join(LINKS)).collect())
     }
 
     /// Removes every pin and its folders, links first, so that no program outlives its map.
@@ -85,6 +107,6 @@ impl Pins {
     }
 
     fn links(&self) -> PathBuf {
-        self.root.join("links")
+        self.root.join(LINKS)
     }
 }

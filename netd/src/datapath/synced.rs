@@ -90,6 +90,11 @@ impl<M: Table<K, V>, K: Ord + Clone, V: PartialEq + Clone> Synced<M, K, V> {
         Ok(Self { map, held })
     }
 
+    /// What it holds.
+    pub(super) fn contents(&self) -> &BTreeMap<K, V> {
+        &self.held
+    }
+
     /// Writes the elements that are missing or different.
     pub(super) fn put_missing(&mut self, wanted: &BTreeMap<K, V>) -> Result<(), MapError> {
         for (key, value) in wanted {

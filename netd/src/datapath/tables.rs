@@ -1,17 +1,17 @@
 //! The maps that the daemon writes, and the order in which they change.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuHashMap, PerCpuValues},
+    maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, PerCpuValues},
     util::nr_cpus,
 };
 use netd_common::{
     address::{Address, V4, V6},
     config::{ConfigFlags, DatapathConfig},
     counters::Traffic,
-    network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network},
+    network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, TrustedKey},
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
 };
 
@@ -30,12 +30,15 @@ type SyncedTrie<K, V> = Synced<LpmTrie<MapData, K, V>, (u32, K), V>;
 pub(super) struct Tables {
     config: Array<MapData, DatapathConfig>,
     generations: Array<MapData, u32>,
-    traffic: PerCpuHashMap<MapData, u32, Traffic>,
-    counted: BTreeSet<u32>,
+    traffic: PerCpuArray<MapData, Traffic>,
+    slots: SyncedHash<u32, u32>,
     networks: Synced<Array<MapData, Network>, u32, Network>,
     isolation_sets: SyncedHash<IsolationKey, u32>,
+    bridges: SyncedHash<u32, u32>,
+    trusted_interfaces: SyncedHash<TrustedKey, u32>,
     bridge_ports: SyncedHash<u32, BridgePort>,
     uplinks: SyncedHash<u32, u32>,
+    uplink_macs: SyncedHash<u32, [u8; 6]>,
     v4: FamilyTables<V4>,
     v6: FamilyTables<V6>,
 }
@@ -76,17 +79,18 @@ const V6_NAMES: [&str; 6] = [
 impl Tables {
     /// Takes the maps out of the loaded object and reads what they hold.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
-        let traffic: PerCpuHashMap<MapData, u32, Traffic> = take_map(ebpf, "TRAFFIC")?;
-        let counted: Result<_, MapError> = traffic.keys().collect();
         Ok(Self {
             config: take_map(ebpf, "CONFIG")?,
             generations: take_map(ebpf, "GENERATIONS")?,
-            counted: counted.map_err(map_error("TRAFFIC"))?,
-            traffic,
+            slots: synced(ebpf, "SLOTS")?,
+            traffic: take_map(ebpf, "TRAFFIC")?,
             networks: synced(ebpf, "NETWORKS")?,
             isolation_sets: synced(ebpf, "ISOLATION_SETS")?,
+            bridges: synced(ebpf, "BRIDGES")?,
+            trusted_interfaces: synced(ebpf, "TRUSTED_INTERFACES")?,
             bridge_ports: synced(ebpf, "BRIDGE_PORTS")?,
             uplinks: synced(ebpf, "UPLINKS")?,
+            uplink_macs: synced(ebpf, "UPLINK_MACS")?,
             v4: FamilyTables::take(ebpf, V4_NAMES)?,
             v6: FamilyTables::take(ebpf, V6_NAMES)?,
         })
@@ -117,47 +121,53 @@ impl Tables {
         self.isolation_sets
             .put_missing(&wanted.isolation_sets)
             .map_err(map_error("ISOLATION_SETS"))?;
+        self.bridges.put_missing(&wanted.bridges).map_err(map_error("BRIDGES"))?;
+        self.trusted_interfaces
+            .put_missing(&wanted.trusted_interfaces)
+            .map_err(map_error("TRUSTED_INTERFACES"))?;
         self.bridge_ports.put_missing(&wanted.bridge_ports).map_err(map_error("BRIDGE_PORTS"))?;
         self.uplinks.put_missing(&wanted.uplinks).map_err(map_error("UPLINKS"))?;
+        self.uplink_macs.put_missing(&wanted.uplink_macs).map_err(map_error("UPLINK_MACS"))?;
         self.v4.put_missing(&wanted.v4, V4_NAMES)?;
         self.v6.put_missing(&wanted.v6, V6_NAMES)?;
 
         self.v6.remove_others(&wanted.v6, V6_NAMES)?;
         self.v4.remove_others(&wanted.v4, V4_NAMES)?;
+        self.uplink_macs.remove_others(&wanted.uplink_macs).map_err(map_error("UPLINK_MACS"))?;
         self.uplinks.remove_others(&wanted.uplinks).map_err(map_error("UPLINKS"))?;
         self.bridge_ports.remove_others(&wanted.bridge_ports).map_err(map_error("BRIDGE_PORTS"))?;
+        self.trusted_interfaces
+            .remove_others(&wanted.trusted_interfaces)
+            .map_err(map_error("TRUSTED_INTERFACES"))?;
+        self.bridges.remove_others(&wanted.bridges).map_err(map_error("BRIDGES"))?;
         self.isolation_sets
             .remove_others(&wanted.isolation_sets)
             .map_err(map_error("ISOLATION_SETS"))?;
         self.networks.remove_others(&wanted.networks).map_err(map_error("NETWORKS"))?;
-        self.count_no_longer(&wanted.slots)
+        self.slots.remove_others(&wanted.slots).map_err(map_error("SLOTS"))
     }
 
-    /// Begins to count slots, from zero. The generation moves on with it: flows that an earlier owner
-    /// of the slot has left are not the new one's.
-    fn count(&mut self, slots: &BTreeSet<u32>) -> Result<(), DatapathError> {
+    /// Begins to count slots, from zero. The generation moves on with it: flows that an earlier owner of
+    /// the slot has left are not the new one's.
+    fn count(&mut self, slots: &BTreeMap<u32, u32>) -> Result<(), DatapathError> {
         let error = map_error("TRAFFIC");
         let cpus = nr_cpus().map_err(|(_, source)| error(MapError::IoError(source)))?;
-        for slot in slots - &self.counted {
-            self.next_generation(slot)?;
+        let new: Vec<u32> = slots
+            .keys()
+            .filter(|slot| !self.slots.contents().contains_key(slot))
+            .copied()
+            .collect();
+        for slot in new {
+            self.end_flows(slot)?;
             let zero = PerCpuValues::try_from(vec![Traffic::default(); cpus])
                 .map_err(|source| error(MapError::IoError(source)))?;
-            self.traffic.insert(slot, zero, 0).map_err(&error)?;
-            self.counted.insert(slot);
+            self.traffic.set(slot, zero, 0).map_err(&error)?;
         }
-        Ok(())
-    }
-
-    fn count_no_longer(&mut self, slots: &BTreeSet<u32>) -> Result<(), DatapathError> {
-        for slot in &self.counted - slots {
-            self.traffic.remove(&slot).map_err(map_error("TRAFFIC"))?;
-            self.counted.remove(&slot);
-        }
-        Ok(())
+        self.slots.put_missing(slots).map_err(map_error("SLOTS"))
     }
 
     /// Ends the flows of a slot.
-    pub(super) fn next_generation(&mut self, slot: u32) -> Result<(), DatapathError> {
+    pub(super) fn end_flows(&mut self, slot: u32) -> Result<(), DatapathError> {
         let error = map_error("GENERATIONS");
         let generation = self.generations.get(&slot, 0).map_err(&error)?;
         self.generations.set(slot, generation.wrapping_add(1), 0).map_err(error)

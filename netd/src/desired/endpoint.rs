@@ -285,7 +285,7 @@ fn gateway_of(network: &Network, family: Family) -> Option<IpAddr> {
         Family::Ipv4 => "DefaultGatewayIPv4",
         Family::Ipv6 => "DefaultGatewayIPv6",
     };
-    Some(subnet.aux_addresses.get(key).copied().unwrap_or(subnet.gateway))
+    subnet.aux_addresses.get(key).copied().or(subnet.gateway)
 }
 
 fn ipv4_of(address: IpAddr) -> Option<Ipv4Addr> {

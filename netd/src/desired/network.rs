@@ -1,9 +1,8 @@
 //! Planning networks: their names, subnets, gateways and bridges.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+mod subnets;
+
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 use thiserror::Error;
@@ -13,9 +12,10 @@ use crate::{
     api::NetworkCreate,
     driver_options::{DriverOptionError, DriverOptions},
     ids::{IdSource, new_id},
-    ipam::{self, AddressError, Pools},
+    ipam::{AddressError, Pools},
     model::{Family, GatewayMode, Network, Subnet, is_ifname},
 };
+use subnets::NetworkPlan;
 
 /// The highest network number, the size of the data path's table of networks less one.
 const MAX_NUMBER: u16 = 4_095;
@@ -75,6 +75,18 @@ pub enum NetworkError {
     AuxIsGateway { name: String, aux: String, address: IpAddr },
     #[error("network {name}: --snat-address {address} is of no use: {reason}")]
     SnatAddress { name: String, address: IpAddr, reason: &'static str },
+    #[error(
+        "network {name}: gateway mode isolated is for internal networks: give --internal as well"
+    )]
+    IsolatedNotInternal { name: String },
+    #[error("network {name}: subnet {subnet} is isolated and has no gateway: leave {gateway} out")]
+    IsolatedGateway { name: String, subnet: IpNet, gateway: IpAddr },
+    #[error(
+        "network {name}: nothing is masqueraded in gateway mode {mode}: leave --masquerade out"
+    )]
+    NothingToMasquerade { name: String, mode: GatewayMode },
+    #[error("network {name}: icc_published=false adds to --icc=false: give both, or neither")]
+    IccPublished { name: String },
     #[error("network {name}: an MTU of {mtu} is not possible: give --mtu from {min} to {MAX_MTU}")]
     Mtu { name: String, mtu: u32, min: u32 },
     #[error("network {name}: {bridge:?} cannot name a device: use at most 15 letters and digits")]
@@ -122,9 +134,12 @@ impl Desired {
         if self.networks.contains_key(&request.name) {
             return Err(NetworkError::Exists { name: name() });
         }
-        let request = with_options(request)?;
-        let subnets = NetworkPlan { desired: self, request: &request, host, pools }.subnets()?;
+        let (request, options) = with_options(request)?;
+        let modes = gateway_modes(&request, &options)?;
+        let plan = NetworkPlan { desired: self, request: &request, host, pools, modes };
+        let subnets = plan.subnets()?;
         check_snat_addresses(&request, &subnets)?;
+        check_modes(&request, &options, &subnets)?;
         let mtu = request.mtu.unwrap_or(host.default_mtu);
         check_mtu(&request.name, mtu, &subnets)?;
         let (id, bridge) = self.bridge(&request, host, ids)?;
@@ -134,13 +149,19 @@ impl Desired {
             id,
             created: 0,
             bridge,
-            subnets,
             internal: request.internal,
             icc: request.icc.unwrap_or(true),
-            masquerade: request.masquerade.unwrap_or(true),
+            masquerade: request
+                .masquerade
+                .unwrap_or_else(|| subnets.iter().any(|subnet| subnet.gateway_mode.translates())),
+            subnets,
             snat_addresses: request.snat_addresses,
-            gateway_mode: GatewayMode::Nat,
             mtu,
+            datapath: request.datapath,
+            strict_source: options.strict_source,
+            icc_strict: options.icc_published == Some(false),
+            inhibit_ipv4: options.inhibit_ipv4,
+            trusted_interfaces: options.trusted_interfaces,
             options: request.options,
             labels: request.labels,
         })
@@ -202,7 +223,7 @@ impl Desired {
 }
 
 /// The request with what its `-o` options say filled in.
-fn with_options(request: &NetworkCreate) -> Result<NetworkCreate, NetworkError> {
+fn with_options(request: &NetworkCreate) -> Result<(NetworkCreate, DriverOptions), NetworkError> {
     let options = DriverOptions::parse(&request.options)
         .map_err(|source| NetworkError::Options { name: request.name.clone(), source })?;
     let mut request = request.clone();
@@ -232,15 +253,57 @@ fn with_options(request: &NetworkCreate) -> Result<NetworkCreate, NetworkError> 
     request.icc = request.icc.or(options.icc);
     request.masquerade = request.masquerade.or(options.masquerade);
     request.mtu = request.mtu.or(options.mtu);
-    request.bridge = request.bridge.or(options.bridge);
+    request.bridge = request.bridge.or_else(|| options.bridge.clone());
     request.ipv6 |= options.ipv6 == Some(true);
     request.internal |= options.internal == Some(true);
-    for address in options.snat_addresses {
-        if !request.snat_addresses.contains(&address) {
-            request.snat_addresses.push(address);
+    for address in &options.snat_addresses {
+        if !request.snat_addresses.contains(address) {
+            request.snat_addresses.push(*address);
         }
     }
-    Ok(request)
+    Ok((request, options))
+}
+
+/// The gateway mode of each family, IPv4's first.
+fn gateway_modes(
+    request: &NetworkCreate,
+    options: &DriverOptions,
+) -> Result<[GatewayMode; 2], NetworkError> {
+    const KEYS: [&str; 2] = [
+        "com.docker.network.bridge.gateway_mode_ipv4",
+        "com.docker.network.bridge.gateway_mode_ipv6",
+    ];
+    for (key, option) in KEYS.into_iter().zip(&options.gateway_modes) {
+        if differ(&request.gateway_mode, option) {
+            let (name, flag) = (request.name.clone(), "--gateway-mode");
+            return Err(NetworkError::Contradiction { name, flag, key });
+        }
+    }
+    Ok(options.gateway_modes.map(|option| request.gateway_mode.or(option).unwrap_or_default()))
+}
+
+/// Checks that the gateway modes go together with what else is asked for.
+fn check_modes(
+    request: &NetworkCreate,
+    options: &DriverOptions,
+    subnets: &[Subnet],
+) -> Result<(), NetworkError> {
+    let name = || request.name.clone();
+    let is_isolated = |subnet: &Subnet| subnet.gateway_mode == GatewayMode::Isolated;
+    if !request.internal && subnets.iter().any(is_isolated) {
+        return Err(NetworkError::IsolatedNotInternal { name: name() });
+    }
+    let translates = |subnet: &Subnet| subnet.gateway_mode.translates();
+    if let Some(first) = subnets.first()
+        && request.masquerade == Some(true)
+        && !subnets.iter().any(translates)
+    {
+        return Err(NetworkError::NothingToMasquerade { name: name(), mode: first.gateway_mode });
+    }
+    if options.icc_published == Some(false) && request.icc.unwrap_or(true) {
+        return Err(NetworkError::IccPublished { name: name() });
+    }
+    Ok(())
 }
 
 fn differ<T: PartialEq>(flag: &Option<T>, option: &Option<T>) -> bool {
@@ -259,8 +322,12 @@ fn check_snat_addresses(request: &NetworkCreate, subnets: &[Subnet]) -> Result<(
         if request.snat_addresses[..i].iter().any(|other| is_same_family(*other)) {
             return refuse(address, "there is another one of its family");
         }
-        if !subnets.iter().any(|subnet| is_same_family(subnet.gateway)) {
+        let Some(subnet) = subnets.iter().find(|subnet| is_same_family(subnet.subnet.addr()))
+        else {
             return refuse(address, "the network has no subnet of its family");
+        };
+        if !subnet.gateway_mode.translates() {
+            return refuse(address, "its family's gateway mode translates nothing");
         }
         if request.masquerade == Some(false) {
             return refuse(address, "the network does not masquerade");
@@ -270,162 +337,11 @@ fn check_snat_addresses(request: &NetworkCreate, subnets: &[Subnet]) -> Result<(
 }
 
 fn check_mtu(name: &str, mtu: u32, subnets: &[Subnet]) -> Result<(), NetworkError> {
-    let has_ipv6 = subnets.iter().any(|subnet| subnet.gateway.is_ipv6());
+    let has_ipv6 = subnets.iter().any(|subnet| subnet.family() == Family::Ipv6);
     let min = if has_ipv6 { MIN_MTU_IPV6 } else { MIN_MTU };
     if (min..=MAX_MTU).contains(&mtu) {
         Ok(())
     } else {
         Err(NetworkError::Mtu { name: name.to_owned(), mtu, min })
     }
-}
-
-/// The choice of a network's subnets.
-struct NetworkPlan<'a> {
-    desired: &'a Desired,
-    request: &'a NetworkCreate,
-    host: &'a HostView,
-    pools: &'a Pools,
-}
-
-impl NetworkPlan<'_> {
-    fn subnets(&self) -> Result<Vec<Subnet>, NetworkError> {
-        let mut prefixes = Vec::new();
-        for family in Family::ALL {
-            let mut given = self.request.subnets.iter().filter(|net| Family::of_net(net) == family);
-            match (given.next(), given.next()) {
-                (Some(&first), Some(&second)) => {
-                    return Err(NetworkError::TwoSubnets {
-                        name: self.name(),
-                        family,
-                        first,
-                        second,
-                    });
-                }
-                (Some(subnet), None) => {
-                    self.check_prefix(subnet)?;
-                    prefixes.push((*subnet, true));
-                }
-                (None, _) if family == Family::Ipv4 || self.request.ipv6 => {
-                    prefixes.push((self.next_of_pool(family)?, false));
-                }
-                (None, _) => {}
-            }
-        }
-        self.check_details_have_a_subnet(&prefixes)?;
-        prefixes.into_iter().map(|(net, is_given)| self.subnet(net, is_given)).collect()
-    }
-
-    fn name(&self) -> String {
-        self.request.name.clone()
-    }
-
-    fn check_prefix(&self, subnet: &IpNet) -> Result<(), NetworkError> {
-        let (name, subnet) = (self.name(), *subnet);
-        let address = subnet.addr();
-        let is_link_local = matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
-        if subnet != subnet.trunc() {
-            return Err(NetworkError::HostBits { name, subnet });
-        }
-        if subnet.prefix_len() > ipam::longest_subnet(Family::of(address)) {
-            return Err(NetworkError::TooSmall { name, subnet });
-        }
-        let is_special =
-            address.is_unspecified() || address.is_multicast() || address.is_loopback();
-        if is_special || is_link_local || is_class_e(address) {
-            return Err(NetworkError::NotUnicast { name, subnet });
-        }
-        match self.owner_of(&subnet) {
-            Some(owner) => Err(NetworkError::Overlap { name, subnet, owner }),
-            None => Ok(()),
-        }
-    }
-
-    fn owner_of(&self, subnet: &IpNet) -> Option<OverlapOwner> {
-        let overlaps = |net: &&IpNet| ipam::overlap(net, subnet);
-        let mut networks = self.desired.networks.values().flat_map(|network| {
-            network.subnets.iter().map(|subnet| (network.name.clone(), subnet.subnet))
-        });
-        if let Some((network, subnet)) = networks.find(|(_, net)| overlaps(&net)) {
-            return Some(OverlapOwner::Network { network, subnet });
-        }
-        if let Some(&address) = self.host.addresses.iter().find(overlaps) {
-            return Some(OverlapOwner::HostAddress { address });
-        }
-        // The default route leads everywhere and takes no address away.
-        let mut routes = self.host.routes.iter().filter(|route| route.prefix_len() > 0);
-        routes.find(overlaps).map(|&route| OverlapOwner::HostRoute { route })
-    }
-
-    fn next_of_pool(&self, family: Family) -> Result<IpNet, NetworkError> {
-        let networks = self.desired.networks.values().flat_map(|network| &network.subnets);
-        let routes = self.host.routes.iter().filter(|route| route.prefix_len() > 0);
-        let host = self.host.addresses.iter().chain(routes).copied();
-        let taken: Vec<_> = networks.map(|subnet| subnet.subnet).chain(host).collect();
-        let free = self.pools.free_subnet(family, &taken);
-        free.ok_or_else(|| NetworkError::PoolsExhausted { name: self.name(), family })
-    }
-
-    fn check_details_have_a_subnet(&self, prefixes: &[(IpNet, bool)]) -> Result<(), NetworkError> {
-        let inside = |address: &IpAddr| prefixes.iter().any(|(net, _)| net.contains(address));
-        let gateways = self.request.gateways.iter().map(|ip| ("--gateway", *ip, ip.to_string()));
-        let ranges = &self.request.ip_ranges;
-        let ranges = ranges.iter().map(|net| ("--ip-range", net.addr(), net.to_string()));
-        let aux = self.request.aux_addresses.iter();
-        let aux = aux.map(|(name, ip)| ("--aux-address", *ip, format!("{name}={ip}")));
-        for (flag, address, value) in gateways.chain(ranges).chain(aux) {
-            if !inside(&address) {
-                return Err(NetworkError::NoSubnet { name: self.name(), flag, value });
-            }
-        }
-        Ok(())
-    }
-
-    fn subnet(&self, subnet: IpNet, user_configured: bool) -> Result<Subnet, NetworkError> {
-        let address_error = |source| NetworkError::Address { name: self.name(), source };
-        let ip_range = self.ip_range(&subnet)?;
-        let aux = self.request.aux_addresses.iter().filter(|(_, ip)| subnet.contains(*ip));
-        let aux: BTreeMap<String, IpAddr> = aux.map(|(name, ip)| (name.clone(), *ip)).collect();
-        let mut gateways = self.request.gateways.iter().filter(|ip| subnet.contains(*ip));
-        let gateway = match (gateways.next(), gateways.next()) {
-            (Some(_), Some(_)) => {
-                return Err(NetworkError::Twice { name: self.name(), flag: "--gateway", subnet });
-            }
-            (Some(&gateway), None) => gateway,
-            (None, _) => {
-                let aux = aux.values().copied().collect();
-                ipam::default_gateway(&subnet, ip_range.as_ref(), &aux).map_err(address_error)?
-            }
-        };
-        ipam::check_host_address(&subnet, gateway).map_err(address_error)?;
-        for (aux, &address) in &aux {
-            ipam::check_host_address(&subnet, address).map_err(address_error)?;
-            if address == gateway {
-                let (name, aux) = (self.name(), aux.clone());
-                return Err(NetworkError::AuxIsGateway { name, aux, address });
-            }
-        }
-        Ok(Subnet { subnet, gateway, ip_range, aux_addresses: aux, user_configured })
-    }
-
-    fn ip_range(&self, subnet: &IpNet) -> Result<Option<IpNet>, NetworkError> {
-        let mut ranges =
-            self.request.ip_ranges.iter().filter(|range| subnet.contains(&range.addr()));
-        let (first, second) = (ranges.next(), ranges.next());
-        if second.is_some() {
-            let (name, subnet) = (self.name(), *subnet);
-            return Err(NetworkError::Twice { name, flag: "--ip-range", subnet });
-        }
-        match first {
-            Some(range) if range.prefix_len() < subnet.prefix_len() => {
-                let (name, value) = (self.name(), range.to_string());
-                Err(NetworkError::NoSubnet { name, flag: "--ip-range", value })
-            }
-            range => Ok(range.map(IpNet::trunc)),
-        }
-    }
-}
-
-/// 240.0.0.0/4 and the broadcast address, which the kernel takes for no interface's (RFC 1112).
-fn is_class_e(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V4(address) if address.octets()[0] >= 240)
 }

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::{Desired, HostView, LookupError};
 use crate::{
     driver_options::DriverOptions,
-    model::{Endpoint, HostIp, Network, Proto, PublishedPort},
+    model::{Endpoint, Family, GatewayMode, HostIp, Network, Proto, PublishedPort},
     port_spec::{PortRange, PortSpec},
 };
 
@@ -29,6 +29,11 @@ pub enum PublishError {
         "endpoint {endpoint} has no IPv4 address, so {host_ip} cannot lead to it: use an IPv6 address"
     )]
     NoIpv4 { endpoint: String, host_ip: IpAddr },
+    #[error(
+        "endpoint {endpoint} is reached at its own address, for network {network} is routed: leave \
+         {host_ip} out"
+    )]
+    Routed { endpoint: String, network: String, host_ip: HostIp },
     #[error("the host has no interface {ifname}: see `ip link`")]
     UnknownInterface { ifname: String },
     #[error(
@@ -90,7 +95,9 @@ impl Desired {
         let mut slots = BTreeSet::new();
         for spec in specs {
             let host_ip = host_ip(spec, &binding);
-            let is_meant = |row: &&PublishedPort| row.host_ip == host_ip && is_row_of(row, spec);
+            let is_meant = |row: &&PublishedPort| {
+                (row.host_ip == host_ip || row.host_ip == HostIp::Container) && is_row_of(row, spec)
+            };
             let mut meant = endpoint.ports.iter().filter(is_meant).map(|row| row.slot).peekable();
             if meant.peek().is_none() {
                 let (endpoint, spec) = (endpoint.name.clone(), spec.to_string());
@@ -116,7 +123,7 @@ impl Desired {
             let (endpoint, network) = (endpoint.name.clone(), network.name.clone());
             return Err(PublishError::InternalNetwork { endpoint, network });
         }
-        let mut plan = PortPlan { desired: self, endpoint, host, rows: Vec::new() };
+        let mut plan = PortPlan { desired: self, endpoint, network, host, rows: Vec::new() };
         let binding = default_host_ip(network);
         // Who names a port gets it, whatever the ranges before it could have taken (P6).
         let mut order: Vec<usize> = (0..specs.len()).collect();
@@ -136,11 +143,20 @@ impl Desired {
 fn default_host_ip(network: &Network) -> HostIp {
     // The network's options were read when it was created.
     let options = DriverOptions::parse(&network.options).unwrap_or_default();
-    options.host_binding.map_or(HostIp::Any, HostIp::Address)
+    let binding = options.host_binding.filter(|&address| !is_routed(network, Family::of(address)));
+    binding.map_or(HostIp::Any, HostIp::Address)
 }
 
 fn host_ip(spec: &PortSpec, default: &HostIp) -> HostIp {
-    if spec.host_ip == HostIp::Any { default.clone() } else { spec.host_ip.clone() }
+    match &spec.host_ip {
+        HostIp::Any | HostIp::Container => default.clone(),
+        host_ip @ (HostIp::Address(_) | HostIp::Interface(_)) => host_ip.clone(),
+    }
+}
+
+/// Whether the containers of a network are reached by their own addresses of this family only.
+fn is_routed(network: &Network, family: Family) -> bool {
+    network.subnet(family).is_some_and(|subnet| subnet.gateway_mode == GatewayMode::Routed)
 }
 
 fn is_exact(spec: &PortSpec) -> bool {
@@ -149,6 +165,8 @@ fn is_exact(spec: &PortSpec) -> bool {
 
 fn is_row_of(row: &PublishedPort, spec: &PortSpec) -> bool {
     let is_host_port = match spec.host_ports {
+        // Its host port was not heeded when it was published either.
+        _ if row.host_ip == HostIp::Container => true,
         None => true,
         Some(range) if is_exact(spec) => {
             (row.host_port, row.host_port_end) == (range.first(), range.last())
@@ -163,6 +181,7 @@ fn is_row_of(row: &PublishedPort, spec: &PortSpec) -> bool {
 struct PortPlan<'a> {
     desired: &'a Desired,
     endpoint: &'a Endpoint,
+    network: &'a Network,
     host: &'a HostView,
     rows: Vec<(usize, PublishedPort)>,
 }
@@ -177,6 +196,14 @@ impl PortPlan<'_> {
     ) -> Result<(), PublishError> {
         self.check_host_ip(&host_ip)?;
         let (port, port_end) = (spec.ports.first(), spec.ports.last());
+        if self.is_routed_only(&host_ip)? {
+            let (host_port, host_port_end) = (port, port_end);
+            let (proto, host_ip) = (spec.proto, HostIp::Container);
+            let row =
+                PublishedPort { slot, proto, host_ip, host_port, host_port_end, port, port_end };
+            self.rows.push((number, row));
+            return Ok(());
+        }
         let (first, last) = spec.host_ports.map_or((1, 1), |range| (range.first(), range.last()));
         let mut row = PublishedPort {
             slot,
@@ -202,6 +229,27 @@ impl PortPlan<'_> {
         Ok(())
     }
 
+    /// Whether the port is open at the container's own address only: the host port is not heeded then
+    /// (row I7), but a host address that somebody names is a promise that cannot be kept.
+    fn is_routed_only(&self, host_ip: &HostIp) -> Result<bool, PublishError> {
+        let mut families: Vec<Family> =
+            self.endpoint.addresses().map(|net| Family::of_net(&net)).collect();
+        if let HostIp::Address(address) = host_ip {
+            families.retain(|family| *family == Family::of(*address));
+        }
+        if !families.iter().all(|family| is_routed(self.network, *family)) {
+            return Ok(false);
+        }
+        match host_ip {
+            HostIp::Any | HostIp::Container => Ok(true),
+            HostIp::Address(_) | HostIp::Interface(_) => Err(PublishError::Routed {
+                endpoint: self.endpoint.name.clone(),
+                network: self.network.name.clone(),
+                host_ip: host_ip.clone(),
+            }),
+        }
+    }
+
     fn check_host_ip(&self, host_ip: &HostIp) -> Result<(), PublishError> {
         let endpoint = self.endpoint.name.clone();
         match host_ip {
@@ -217,7 +265,7 @@ impl PortPlan<'_> {
             HostIp::Interface(ifname) if !self.host.link_names.contains(ifname) => {
                 Err(PublishError::UnknownInterface { ifname: ifname.clone() })
             }
-            HostIp::Any | HostIp::Address(_) | HostIp::Interface(_) => Ok(()),
+            HostIp::Any | HostIp::Container | HostIp::Address(_) | HostIp::Interface(_) => Ok(()),
         }
     }
 

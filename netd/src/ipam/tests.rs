@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, proptest};
 
 use super::{AddressError, Pool, Pools, check_static, default_gateway, next_free, ula_prefix};
-use crate::model::{Family, Subnet};
+use crate::model::{Family, GatewayMode, Subnet};
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -86,7 +86,8 @@ fn subnet(text: &str, gateway: &str, range: Option<&str>, aux: &[&str]) -> Subne
     let named = |(i, text): (usize, &&str)| (format!("aux{i}"), text.parse().unwrap());
     Subnet {
         subnet: net(text),
-        gateway: gateway.parse().unwrap(),
+        gateway: Some(gateway.parse().unwrap()),
+        gateway_mode: GatewayMode::Nat,
         ip_range: range.map(net),
         aux_addresses: aux.iter().enumerate().map(named).collect::<BTreeMap<_, _>>(),
         user_configured: true,
@@ -167,7 +168,8 @@ fn small_subnets() -> impl Strategy<Value = Subnet> {
             let gateway = default_gateway(&subnet, ip_range.as_ref(), &aux);
             Subnet {
                 subnet,
-                gateway: gateway.unwrap_or(last),
+                gateway: Some(gateway.unwrap_or(last)),
+                gateway_mode: GatewayMode::Nat,
                 ip_range,
                 aux_addresses: aux.into_iter().map(|aux| ("aux".to_owned(), aux)).collect(),
                 user_configured: true,

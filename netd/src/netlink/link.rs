@@ -28,6 +28,11 @@ pub struct Link {
     pub kind: Option<String>,
     /// The ifindex of the bridge, bond or VRF that it belongs to.
     pub controller: Option<u32>,
+    /// The ifindex of the device that it is made on, as a VLAN is, or of a veth's other end. It may be in
+    /// another namespace.
+    pub below: Option<u32>,
+    /// How its packets are queued, the kernel's word for the discipline at the root.
+    pub qdisc: Option<String>,
     /// Whether it was set up; says nothing about the cable.
     pub up: bool,
     pub loopback: bool,
@@ -166,8 +171,12 @@ fn read_attribute(link: &mut Link, attribute: LinkAttribute) {
         link.mac = mac.try_into().ok();
     } else if let LinkAttribute::Mtu(mtu) = attribute {
         link.mtu = mtu;
+    } else if let LinkAttribute::Qdisc(qdisc) = attribute {
+        link.qdisc = Some(qdisc);
     } else if let LinkAttribute::Controller(controller) = attribute {
         link.controller = (controller != 0).then_some(controller);
+    } else if let LinkAttribute::Link(below) = attribute {
+        link.below = (below != 0).then_some(below);
     } else if let LinkAttribute::LinkInfo(infos) = attribute {
         link.kind = infos.into_iter().find_map(|info| {
             if let LinkInfo::Kind(kind) = info { Some(kind.to_string()) } else { None }

@@ -9,6 +9,8 @@ pub mod addr;
 pub mod bridge;
 pub mod link;
 pub mod monitor;
+pub mod neighbour;
+pub mod netfilter;
 pub mod route;
 pub mod veth;
 
@@ -24,6 +26,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use tokio::sync::Semaphore;
 
+use self::neighbour::Neighbour;
 use crate::sysctl::ApplyError;
 
 /// How often a list is read again because it changed while the kernel wrote it out.
@@ -64,6 +67,10 @@ pub enum Request {
     AddAddress { ifindex: u32, net: IpNet },
     RemoveAddress { ifindex: u32, net: IpNet },
     AddDefaultRoute { ifindex: u32, gateway: IpAddr },
+    ListNeighbours,
+    ListRules,
+    SetNeighbour { neighbour: Neighbour },
+    RemoveNeighbour { neighbour: Neighbour },
     JoinGroups,
 }
 
@@ -86,6 +93,14 @@ impl fmt::Display for Request {
             }
             Self::AddDefaultRoute { ifindex, gateway } => {
                 write!(f, "route via {gateway} on link {ifindex}")
+            }
+            Self::ListNeighbours => write!(f, "list the neighbours"),
+            Self::ListRules => write!(f, "list the firewall's rules"),
+            Self::SetNeighbour { neighbour } => {
+                write!(f, "set {neighbour}")
+            }
+            Self::RemoveNeighbour { neighbour } => {
+                write!(f, "remove {neighbour}")
             }
             Self::JoinGroups => write!(f, "listen to the kernel's notifications"),
         }

@@ -16,13 +16,16 @@ use nix::{
 };
 use rtnetlink::{
     MulticastGroup,
-    sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE},
+    sys::{
+        AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket,
+        protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
+    },
 };
 use tokio::sync::mpsc;
 use tracing::error;
 
 use self::message::read_datagram;
-use super::{NetlinkError, Request};
+use super::{NetlinkError, Request, netfilter};
 
 /// A change on the host. It says what to look at again, not what it has become.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,16 @@ pub enum HostEvent {
         ifindex: u32,
         name: String,
     },
+    /// A neighbour of a link is not known any more, or a MAC address behind a port of a bridge.
+    NeighbourGone {
+        ifindex: u32,
+    },
+    /// A link's packets are queued in another way.
+    QdiscChanged {
+        ifindex: u32,
+    },
+    /// Rules of nftables have come or gone.
+    FirewallChanged,
     AddressesChanged,
     RoutesChanged,
     /// A forwarding sysctl was written, by us or by someone else.
@@ -44,8 +57,10 @@ pub enum HostEvent {
     Overrun,
 }
 
-const GROUPS: [MulticastGroup; 7] = [
+const GROUPS: [MulticastGroup; 9] = [
     MulticastGroup::Link,
+    MulticastGroup::Neigh,
+    MulticastGroup::Tc,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
@@ -72,15 +87,21 @@ const CHANNEL_EVENTS: usize = 256;
 /// # Panics
 /// Outside a tokio runtime.
 pub fn watch() -> Result<mpsc::Receiver<HostEvent>, NetlinkError> {
-    let socket = open().map_err(|source| {
-        let request = Request::JoinGroups;
-        NetlinkError::Failed { request, source }
-    })?;
+    let failed = |source| NetlinkError::Failed { request: Request::JoinGroups, source };
     let (events, receiver) = mpsc::channel(CHANNEL_EVENTS);
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "reads the socket until the receiver is dropped"
-    )]
+    let groups = GROUPS.map(|group| group as u32);
+    serve(open(NETLINK_ROUTE, &groups).map_err(failed)?, events.clone());
+    match open(NETLINK_NETFILTER, &[netfilter::GROUP]) {
+        Ok(socket) => serve(socket, events),
+        // A kernel without netfilter has no rules that could change.
+        Err(error) if netfilter::is_absence(&error) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    Ok(receiver)
+}
+
+#[expect(clippy::disallowed_methods, reason = "reads the socket until the receiver is dropped")]
+fn serve(socket: TokioSocket, events: mpsc::Sender<HostEvent>) {
     tokio::spawn(async move {
         tokio::select! {
             Err(error) = forward(&socket, &events) => {
@@ -89,14 +110,13 @@ pub fn watch() -> Result<mpsc::Receiver<HostEvent>, NetlinkError> {
             () = events.closed() => {}
         }
     });
-    Ok(receiver)
 }
 
-fn open() -> io::Result<TokioSocket> {
-    let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+fn open(protocol: isize, groups: &[u32]) -> io::Result<TokioSocket> {
+    let mut socket = TokioSocket::new(protocol)?;
     // Above net.core.rmem_max; without CAP_NET_ADMIN in the first user namespace it stays small.
     let _ = setsockopt(socket.socket_ref(), RcvBufForce, &SOCKET_BUFFER_BYTES);
-    let groups = GROUPS.iter().fold(0, |mask, group| mask | 1 << (*group as u32 - 1));
+    let groups = groups.iter().fold(0, |mask, group| mask | 1 << (group - 1));
     socket.socket_mut().bind(&SocketAddr::new(0, groups))?;
     Ok(socket)
 }

@@ -7,57 +7,82 @@ use netd_common::{
 };
 
 use super::{FamilyContents, HostFacts};
-use crate::model::{Endpoint, HostIp, Proto, PublishedPort};
+use crate::model::{Endpoint, GatewayMode, HostIp, Network, Proto};
 
 /// Adds the published ports of an endpoint whose address of this family is `addr`.
 pub(super) fn publish<A: Address>(
     contents: &mut FamilyContents<A>,
     host: &HostFacts,
+    network: &Network,
     endpoint: &Endpoint,
     addr: A,
-    network: u16,
 ) {
+    let subnet = network.subnets.iter().find(|subnet| A::from_ip(subnet.subnet.addr()).is_some());
+    let mode = subnet.map(|subnet| subnet.gateway_mode).unwrap_or_default();
+    let is_trusting = host.trusts_every_uplink || !network.trusted_interfaces.is_empty();
+    let is_direct = mode == GatewayMode::Routed || is_trusting;
     for port in &endpoint.ports {
         let value = published::PublishedPort {
             addr,
             port: Port::new(port.port),
             host_port: Port::new(port.host_port),
-            network,
+            network: network.number,
             reserved: 0,
             slot: port.slot,
             endpoint_slot: endpoint.slot,
         };
-        for host_addr in host_addresses::<A>(host, &port.host_ip) {
-            publish_on(contents, host_addr, port, value);
+        let host_ports = (port.host_port, port.host_port_end);
+        for host_addr in host_addresses::<A>(host, &port.host_ip).filter(|_| mode.translates()) {
+            publish_on(contents, (host_addr, port.proto), host_ports, value);
+        }
+        if is_direct && is_open_outside::<A>(&port.host_ip) {
+            let value = published::PublishedPort { host_port: value.port, ..value };
+            publish_on(contents, (addr, port.proto), (port.port, port.port_end), value);
         }
     }
 }
 
-/// The addresses of this family that a port is published on; the unspecified one stands for all.
-fn host_addresses<A: Address>(host: &HostFacts, host_ip: &HostIp) -> Vec<A> {
+/// Whether a port that is published there may also be open at the container's own address of this family.
+/// A port of the loopback address is reached from the host alone (row P16), and one of a device from the
+/// addresses of that device alone.
+fn is_open_outside<A: Address>(host_ip: &HostIp) -> bool {
     match host_ip {
+        HostIp::Any | HostIp::Container => true,
+        HostIp::Address(address) => A::from_ip(*address).is_some() && !address.is_loopback(),
+        HostIp::Interface(_) => false,
+    }
+}
+
+/// The addresses of this family that a port is published on; the unspecified one stands for all.
+fn host_addresses<A: Address>(
+    host: &HostFacts,
+    host_ip: &HostIp,
+) -> impl Iterator<Item = A> + use<A> {
+    let addresses: Vec<A> = match host_ip {
         HostIp::Any => vec![A::UNSPECIFIED],
+        HostIp::Container => Vec::new(),
         HostIp::Address(address) => A::from_ip(*address).into_iter().collect(),
         HostIp::Interface(name) => {
             let addresses = host.addresses.get(name).into_iter().flatten();
             addresses.filter_map(|&address| A::from_ip(address)).collect()
         }
-    }
+    };
+    addresses.into_iter()
 }
 
 fn publish_on<A: Address>(
     contents: &mut FamilyContents<A>,
-    addr: A,
-    port: &PublishedPort,
+    (addr, proto): (A, Proto),
+    (first, last): (u16, u16),
     value: published::PublishedPort<A>,
 ) {
-    let proto = number(port.proto);
-    if port.host_port == port.host_port_end {
-        let key = PublishedPortKey { addr, port: Port::new(port.host_port), proto, reserved: 0 };
+    let proto = number(proto);
+    if first == last {
+        let key = PublishedPortKey { addr, port: Port::new(first), proto, reserved: 0 };
         contents.published_ports.insert(key, value);
         return;
     }
-    for (first, bits) in port_prefixes(port.host_port, port.host_port_end) {
+    for (first, bits) in port_prefixes(first, last) {
         let key = PublishedRangeKey::new(addr, proto, first);
         contents.published_ranges.insert((PublishedRangeKey::<A>::HEAD_BITS + bits, key), value);
     }

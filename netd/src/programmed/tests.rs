@@ -2,9 +2,13 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use netd_common::{address::V4, network::NetworkFlags};
+use netd_common::{
+    address::{Address, V4, V6},
+    network::{FamilyFlags, NetworkFlags},
+    published::{self, PublishedPortKey},
+};
 
-use super::{HostFacts, Programmed};
+use super::{FamilyContents, HostFacts, Programmed};
 use crate::{
     desired::Desired,
     model::{
@@ -17,7 +21,8 @@ fn network(name: &str, number: u16, subnets: &[&str]) -> Network {
         let subnet: ipnet::IpNet = text.parse().unwrap();
         Subnet {
             subnet,
-            gateway: subnet.hosts().next().unwrap(),
+            gateway: subnet.hosts().next(),
+            gateway_mode: GatewayMode::Nat,
             ip_range: None,
             aux_addresses: BTreeMap::new(),
             user_configured: true,
@@ -34,8 +39,12 @@ fn network(name: &str, number: u16, subnets: &[&str]) -> Network {
         icc: true,
         masquerade: true,
         snat_addresses: Vec::new(),
-        gateway_mode: GatewayMode::Nat,
         mtu: 1500,
+        datapath: None,
+        strict_source: false,
+        icc_strict: false,
+        inhibit_ipv4: false,
+        trusted_interfaces: Vec::new(),
         options: BTreeMap::new(),
         labels: BTreeMap::new(),
     }
@@ -74,8 +83,12 @@ fn port(host_ip: &str, host: (u16, u16), first: u16) -> PublishedPort {
 }
 
 fn programmed(ports: Vec<PublishedPort>) -> Programmed {
+    programmed_on(network("front", 3, &["10.1.0.0/24", "fd00:1::/64"]), ports, false)
+}
+
+fn programmed_on(front: Network, ports: Vec<PublishedPort>, trusts: bool) -> Programmed {
     let mut desired = Desired::default();
-    desired.insert_network(network("front", 3, &["10.1.0.0/24", "fd00:1::/64"]));
+    desired.insert_network(front);
     desired.insert_network(network("back", 4, &["10.2.0.0/24"]));
     desired.insert_endpoint(endpoint("web", "front", 1, ports));
     let links = [("br-front", 10), ("br-back", 11), ("veth-web", 12), ("eth0", 2)];
@@ -83,8 +96,10 @@ fn programmed(ports: Vec<PublishedPort>) -> Programmed {
     let host = HostFacts {
         ifindexes: links.map(|(name, ifindex)| (name.to_owned(), ifindex)).into(),
         addresses: [("eth0".to_owned(), vec![address("192.0.2.1"), address("2001:db8::1")])].into(),
-        uplinks: [2].into(),
-        masquerade_sources: Vec::new(),
+        uplinks: [(2, true)].into(),
+        trusts_every_uplink: trusts,
+        fast_networks: ["front".to_owned()].into(),
+        ..HostFacts::default()
     };
     Programmed::new(&desired, &host)
 }
@@ -125,10 +140,96 @@ fn networks_reach_only_themselves_unless_allowed() {
 #[test]
 fn a_network_carries_its_subnets_and_flags() {
     let programmed = programmed(Vec::new());
-    let back = programmed.networks.get(&4).unwrap();
-    assert_eq!((back.v4.present, back.v6.present), (1, 0));
-    assert!(back.v4.contains(V4::new([10, 2, 0, 9].into())));
-    assert!(!back.v4.contains(V4::new([10, 1, 0, 9].into())));
-    assert!(back.has(NetworkFlags::PRESENT | NetworkFlags::ICC | NetworkFlags::MASQUERADE));
-    assert_eq!(programmed.bridge_ports.keys().collect::<Vec<_>>(), [&12]);
+    let (front, back) = (programmed.networks[&3], programmed.networks[&4]);
+    assert!(front.v4.has(FamilyFlags::PRESENT | FamilyFlags::MASQUERADE));
+    assert!(back.v4.has(FamilyFlags::PRESENT));
+    assert_eq!(back.v6.flags, 0);
+    assert_eq!(back.v4.bridge_addr, V4::from_ip("10.2.0.1".parse().unwrap()).unwrap());
+    assert_eq!(back.bridge_ifindex, 11);
+    assert!(front.has(NetworkFlags::PRESENT | NetworkFlags::ICC | NetworkFlags::FAST));
+    assert!(!back.has(NetworkFlags::FAST));
+    assert!(!back.has(NetworkFlags::INTERNAL));
+}
+
+/// The network `front` with a gateway mode for each family.
+fn with_modes(v4: GatewayMode, v6: GatewayMode) -> Network {
+    let mut network = network("front", 3, &["10.1.0.0/24", "fd00:1::/64"]);
+    network.subnets[0].gateway_mode = v4;
+    network.subnets[1].gateway_mode = v6;
+    network
+}
+
+/// Where ports are published, as `ADDRESS:PORT>PORT`.
+fn places<A: Address>(contents: &FamilyContents<A>) -> Vec<String> {
+    let ports = contents.published_ports.iter();
+    let place = |(key, value): (&PublishedPortKey<A>, &published::PublishedPort<A>)| {
+        let ports = (value.host_port.number(), value.port.number());
+        assert_eq!(ports.0, key.port.number());
+        let addr: IpAddr = key.addr.into();
+        format!("{addr} {}>{}", ports.0, ports.1)
+    };
+    ports.map(place).collect()
+}
+
+#[test]
+fn a_routed_family_has_its_ports_at_the_containers_address() {
+    let front = with_modes(GatewayMode::Nat, GatewayMode::Routed);
+    let programmed = programmed_on(front, vec![port("*", (8080, 8080), 80)], false);
+    assert_eq!(places(&programmed.v4), ["0.0.0.0 8080>80"]);
+    assert_eq!(places(&programmed.v6), ["fd00:1::2 80>80"]);
+    let front = programmed.networks[&3];
+    assert!(front.v6.has(FamilyFlags::ROUTED) && !front.v6.has(FamilyFlags::MASQUERADE));
+    assert!(front.v4.has(FamilyFlags::MASQUERADE) && !front.v4.has(FamilyFlags::ROUTED));
+}
+
+#[test]
+fn an_unprotected_family_publishes_and_masquerades_as_well() {
+    let front = with_modes(GatewayMode::NatUnprotected, GatewayMode::Nat);
+    let programmed = programmed_on(front, vec![port("*", (8080, 8080), 80)], false);
+    assert_eq!(places(&programmed.v4), ["0.0.0.0 8080>80"]);
+    assert!(programmed.networks[&3].v4.has(FamilyFlags::UNPROTECTED | FamilyFlags::MASQUERADE));
+    assert!(!programmed.networks[&3].v6.has(FamilyFlags::UNPROTECTED));
+}
+
+#[test]
+fn a_bridge_without_an_address_is_no_source() {
+    let mut front = with_modes(GatewayMode::Nat, GatewayMode::Isolated);
+    front.inhibit_ipv4 = true;
+    front.subnets[1].gateway = None;
+    let network = programmed_on(front, Vec::new(), false).networks[&3];
+    assert_eq!(network.v4.bridge_addr, V4::UNSPECIFIED);
+    assert_eq!(network.v6.bridge_addr, V6::UNSPECIFIED);
+    assert!(network.v6.has(FamilyFlags::PRESENT));
+}
+
+#[test]
+fn a_trusted_device_opens_the_containers_addresses_but_no_loopback_port() {
+    let ports = || vec![port("*", (8080, 8080), 80), port("127.0.0.1", (9090, 9090), 90)];
+    let mut front = with_modes(GatewayMode::Nat, GatewayMode::Nat);
+    front.trusted_interfaces = vec!["eth0".to_owned(), "wg0".to_owned()];
+    let named = programmed_on(front.clone(), ports(), false);
+    assert_eq!(places(&named.v4), ["0.0.0.0 8080>80", "127.0.0.1 9090>90", "10.1.0.2 80>80"]);
+    assert_eq!(places(&named.v6), [":: 8080>80", "fd00:1::2 80>80"]);
+    let keys: Vec<_> = named.trusted_interfaces.keys().map(|k| (k.ifindex, k.network)).collect();
+    assert_eq!(keys, [(2, 3)]);
+
+    front.trusted_interfaces.clear();
+    let every = programmed_on(front, ports(), true);
+    assert_eq!(places(&every.v6), places(&named.v6));
+    let keys: Vec<_> = every.trusted_interfaces.keys().map(|k| (k.ifindex, k.network)).collect();
+    assert_eq!(keys, [(2, 3), (2, 4)]);
+}
+
+#[test]
+fn strictness_among_neighbours_needs_icc_off() {
+    let check = |icc: bool, icc_strict: bool, expected: bool| {
+        let mut front = with_modes(GatewayMode::Nat, GatewayMode::Nat);
+        (front.icc, front.icc_strict, front.strict_source) = (icc, icc_strict, icc_strict);
+        let network = programmed_on(front, Vec::new(), false).networks[&3];
+        assert_eq!(network.has(NetworkFlags::ICC_STRICT), expected);
+        assert_eq!(network.has(NetworkFlags::STRICT_SOURCE), icc_strict);
+    };
+    check(false, true, true);
+    check(false, false, false);
+    check(true, true, false);
 }

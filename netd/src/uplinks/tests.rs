@@ -3,12 +3,18 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Uplink, default_route_mtu, masquerade::masquerade_sources, router_advertised, uplinks,
+    Uplink, default_route_mtu,
+    masquerade::masquerade_sources,
+    router_advertised, uplinks,
+    xdp::{self, NoXdp},
 };
-use crate::netlink::{
-    addr::{Address, Scope},
-    link::Link,
-    route::Route,
+use crate::{
+    config::XdpMode,
+    netlink::{
+        addr::{Address, Scope},
+        link::Link,
+        route::Route,
+    },
 };
 
 const ETH0: u32 = 2;
@@ -52,7 +58,7 @@ fn host() -> Vec<Link> {
 fn check_uplinks(ours: &[u32], named: &[&str], expected: &[&str]) {
     let named: Vec<String> = named.iter().map(|name| name.to_string()).collect();
     let ours: BTreeSet<u32> = ours.iter().copied().collect();
-    let found = uplinks(&host(), &ours, &named);
+    let found = uplinks(&host(), &ours, &named, &BTreeSet::new());
     let found: Vec<&str> = found.iter().map(|uplink| uplink.name.as_str()).collect();
     assert_eq!(found, expected);
 }
@@ -68,11 +74,15 @@ fn uplinks_are_what_leads_out() {
 fn named_uplinks_are_exactly_those() {
     check_uplinks(&[8, 9], &["docker0", "wg0", "eth9"], &["docker0", "wg0"]);
     check_uplinks(&[8, 9], &["lo", "nd-web"], &[]);
+    let ours = BTreeSet::from([8, 9]);
+    let found = uplinks(&host(), &ours, &["wg0".to_owned()], &BTreeSet::from(["docker0"]));
+    let names: Vec<&str> = found.iter().map(|uplink| uplink.name.as_str()).collect();
+    assert_eq!(names, ["docker0", "wg0"], "what a network trusts is one in any case");
 }
 
 #[test]
 fn uplinks_without_ethernet_headers_say_so() {
-    let found = uplinks(&host(), &BTreeSet::new(), &["wg0".to_owned()]);
+    let found = uplinks(&host(), &BTreeSet::new(), &["wg0".to_owned()], &BTreeSet::new());
     assert_eq!(found, [Uplink { ifindex: 10, name: "wg0".to_owned(), ethernet: false }]);
 }
 
@@ -266,7 +276,7 @@ fn ipv6_avoids_deprecated_and_temporary_and_never_takes_tentative_addresses() {
 
 #[test]
 fn uplinks_with_an_advertised_default_route_are_found() {
-    let uplinks = uplinks(&host(), &BTreeSet::new(), &[]);
+    let uplinks = uplinks(&host(), &BTreeSet::new(), &[], &BTreeSet::new());
     let advertised = |routes: &[&str]| {
         let routes: Vec<Route> = routes.iter().map(|text| route(text)).collect();
         router_advertised(&uplinks, &routes)
@@ -286,4 +296,43 @@ fn containers_get_the_mtu_of_the_default_route() {
     assert_eq!(mtu(&["::/0 via fe80::1 dev 10"]), 1410);
     assert_eq!(mtu(&["::/0 via fe80::1 dev 10", "0.0.0.0/0 via 192.0.2.1 dev 6 metric 9"]), 1406);
     assert_eq!(mtu(&["0.0.0.0/0 dev 6 metric 9", "0.0.0.0/0 dev 11 metric 3"]), 1411);
+}
+
+#[track_caller]
+fn check_xdp(mode: XdpMode, uplink: &str, expected: Result<(), NoXdp>) {
+    let on = |link, below| Link { below: Some(below), ..link };
+    let mut links = host();
+    links.extend([
+        on(link(19, "eth2.5", "vlan"), 12),
+        on(link(20, "guest", "macvlan"), ETH0),
+        // A veth's other end is not below it.
+        on(link(21, "veth21", "veth"), ETH0),
+    ]);
+    let link = links.iter().find(|link| link.name == uplink).unwrap();
+    let (ifindex, name) = (link.ifindex, link.name.clone());
+    let uplink = Uplink { ifindex, name, ethernet: true };
+    assert_eq!(xdp::check(mode, &uplink, &links), expected, "{mode:?} {uplink:?}");
+}
+
+#[test]
+fn xdp_is_for_devices_that_lose_nothing_by_it() {
+    for mode in [XdpMode::Auto, XdpMode::Drop] {
+        check_xdp(mode, "eth0", Ok(()));
+        check_xdp(mode, "bond0", Ok(()));
+        check_xdp(mode, "eth2", Err(NoXdp::Vlans));
+    }
+    check_xdp(XdpMode::Auto, "veth18", Err(NoXdp::Veth));
+    check_xdp(XdpMode::Drop, "veth18", Ok(()));
+}
+
+#[test]
+fn frames_for_the_host_have_the_address_of_the_device_that_receives_them() {
+    let mut links = host();
+    for link in &mut links {
+        link.mac = (link.ifindex != 13).then_some([2, 0, 0, 0, 0, link.ifindex as u8]);
+    }
+    let found = xdp::macs(&links, |ifindex| [ETH0, 11, 13].contains(&ifindex));
+    // eth0, bond0 and its port eth2; the VRF's member eth3 is an uplink by itself.
+    let expected = [ETH0, 11, 12, 14].map(|ifindex| (ifindex, [2, 0, 0, 0, 0, ifindex as u8]));
+    assert_eq!(found, expected.into());
 }

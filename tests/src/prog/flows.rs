@@ -35,6 +35,8 @@ pub struct Half {
     pub new_src: SocketAddr,
     /// The destination afterwards.
     pub new_dst: SocketAddr,
+    /// The port that its packets are redirected to; 0 where they are not.
+    pub redirected_to: u32,
 }
 
 impl Half {
@@ -47,6 +49,7 @@ impl Half {
             dst: end(key.dst, key.dport),
             new_src: end(entry.new_src, entry.new_sport),
             new_dst: end(entry.new_dst, entry.new_dport),
+            redirected_to: entry.redirect.ifindex,
         }
     }
 

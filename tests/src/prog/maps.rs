@@ -9,14 +9,13 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::{
     Pod,
-    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, lpm_trie},
-    util::nr_cpus,
+    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie},
 };
 use netd_common::{
     address::{Address, Port, V4, V6},
     config::DatapathConfig,
     counters::{Counter, Traffic},
-    network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network},
+    network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, TrustedKey},
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey, port_prefixes},
     reason::Reason,
 };
@@ -75,12 +74,37 @@ impl Datapath {
         self.insert("BRIDGE_PORTS", ifindex, *port)
     }
 
-    /// Makes a device one that carries the programs.
+    /// Makes a device one that carries the programs, with bits of `UplinkFlags`.
     ///
     /// # Errors
     /// Where the kernel refuses it.
-    pub fn add_uplink(&mut self, ifindex: u32) -> Result<()> {
-        self.insert("UPLINKS", ifindex, 1u32)
+    pub fn add_uplink(&mut self, ifindex: u32, flags: u32) -> Result<()> {
+        self.insert("UPLINKS", ifindex, flags)
+    }
+
+    /// Makes a device the bridge of a network.
+    ///
+    /// # Errors
+    /// Where the kernel refuses it.
+    pub fn add_bridge(&mut self, ifindex: u32, number: u16) -> Result<()> {
+        self.insert("BRIDGES", ifindex, u32::from(number))
+    }
+
+    /// Lets a network's published ports be reached from a device by the containers' own addresses.
+    ///
+    /// # Errors
+    /// Where the kernel refuses it.
+    pub fn trust(&mut self, ifindex: u32, number: u16) -> Result<()> {
+        let key = TrustedKey { ifindex, network: u32::from(number) };
+        self.insert("TRUSTED_INTERFACES", key, 1u32)
+    }
+
+    /// Says which MAC address frames for the host have on a device.
+    ///
+    /// # Errors
+    /// Where the kernel refuses it.
+    pub fn add_uplink_mac(&mut self, ifindex: u32, mac: [u8; 6]) -> Result<()> {
+        self.insert("UPLINK_MACS", ifindex, mac)
     }
 
     /// Lets packets of one network into another.
@@ -142,12 +166,11 @@ impl Datapath {
         }
     }
 
-    /// Publishes a port or a range, and makes room for its traffic's counters.
+    /// Publishes a port or a range.
     ///
     /// # Errors
     /// Where the kernel refuses it.
     pub fn publish(&mut self, published: &Published) -> Result<()> {
-        self.count_traffic(published.slot)?;
         match (published.addr, published.container.ip()) {
             (IpAddr::V4(addr), IpAddr::V4(container)) => self.publish_in(
                 ["PUBLISHED_PORTS_V4", "PUBLISHED_RANGES_V4"],
@@ -197,23 +220,12 @@ impl Datapath {
         })
     }
 
-    /// Makes room for a slot's counters.
-    ///
-    /// # Errors
-    /// Where the kernel refuses it.
-    pub fn count_traffic(&mut self, slot: u32) -> Result<()> {
-        let mut map: PerCpuHashMap<&mut MapData, u32, Traffic> =
-            self.ebpf.map_mut("TRAFFIC").context("no map TRAFFIC")?.try_into()?;
-        let zeros = vec![Traffic::default(); nr_cpus().map_err(|(_, error)| error)?];
-        Ok(map.insert(slot, PerCpuValues::try_from(zeros)?, 0)?)
-    }
-
     /// What a slot has counted.
     ///
     /// # Errors
     /// Where there is no such slot.
     pub fn traffic(&self, slot: u32) -> Result<Traffic> {
-        let map: PerCpuHashMap<&MapData, u32, Traffic> =
+        let map: PerCpuArray<&MapData, Traffic> =
             self.ebpf.map("TRAFFIC").context("no map TRAFFIC")?.try_into()?;
         let values = map.get(&slot, 0)?;
         Ok(values.iter().fold(Traffic::default(), |sum, cpu| Traffic {

@@ -21,7 +21,16 @@ const CONFINED: &[(&str, &str)] = &[
 ];
 
 /// Modules that only compute: given the same arguments they give the same answer.
-const PURE: &[&str] = &["model", "port_spec", "driver_options", "ipam", "desired", "reconcile"];
+const PURE: &[&str] = &[
+    "model",
+    "port_spec",
+    "driver_options",
+    "ipam",
+    "desired",
+    "reconcile",
+    "firewall",
+    "data_path",
+];
 
 /// What pure modules may not name. `Duration` is a value; asking for the time is not.
 const IMPURE: &[&str] =
@@ -30,13 +39,15 @@ const IMPURE: &[&str] =
 /// Modules and the modules of the daemon that each may name. A module without a row may name all.
 const EDGES: &[(&str, &[&str])] = &[
     ("model", &[]),
+    ("firewall", &[]),
+    ("data_path", &["firewall", "model"]),
     ("port_spec", &["model"]),
     ("driver_options", &["model"]),
     ("ipam", &["model"]),
     // It answers in the objects that travel on the socket.
     ("desired", &["api", "driver_options", "ids", "ipam", "model", "port_spec"]),
     // The socket's language stands on its own, so that a client can be built from it alone.
-    ("api", &["clock", "model", "port_spec"]),
+    ("api", &["clock", "data_path", "model", "port_spec"]),
     ("client", &["api", "model"]),
     ("server", &["api", "controller"]),
 ];

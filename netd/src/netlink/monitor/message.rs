@@ -3,10 +3,10 @@
 //! Only headers and the attributes in question are parsed, so one that a newer kernel adds or
 //! writes differently loses no event.
 
-use netlink_packet_core::{NetlinkBuffer, NlasIterator, parse_string};
-use netlink_packet_route::{AddressFamily, link::LinkHeader};
+use netlink_packet_core::{NetlinkBuffer, NlasIterator, parse_string, parse_u32};
+use netlink_packet_route::{AddressFamily, link::LinkHeader, neighbour::NeighbourHeader};
 
-use super::HostEvent;
+use super::{HostEvent, netfilter::SUBSYSTEM};
 
 /// Message types and attributes of linux/rtnetlink.h, linux/if_link.h and linux/netconf.h.
 const RTM_NEWLINK: u16 = 16;
@@ -15,13 +15,18 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
+const RTM_DELNEIGH: u16 = 29;
+const RTM_NEWQDISC: u16 = 36;
+const RTM_DELQDISC: u16 = 37;
 const RTM_NEWNETCONF: u16 = 80;
 const IFLA_IFNAME: u16 = 3;
+const TCA_KIND: u16 = 1;
 const NETCONFA_FORWARDING: u16 = 2;
 
-/// The fixed parts of struct ifinfomsg and struct netconfmsg, padded to four bytes.
+/// The fixed parts of struct ifinfomsg, struct netconfmsg and struct tcmsg, padded to four bytes.
 const IFINFOMSG_LEN: usize = 16;
 const NETCONFMSG_LEN: usize = 4;
+const TCMSG_LEN: usize = 20;
 
 /// Reads the events of a datagram into a batch.
 pub(super) fn read_datagram(mut datagram: &[u8], batch: &mut Vec<HostEvent>) {
@@ -47,11 +52,26 @@ fn add(event: HostEvent, batch: &mut Vec<HostEvent>) {
 fn read_event(message_type: u16, payload: &[u8]) -> Option<HostEvent> {
     match message_type {
         RTM_NEWLINK | RTM_DELLINK => read_link_event(message_type, payload),
+        RTM_DELNEIGH => {
+            let ifindex = NeighbourHeader::parse(payload).ok()?.ifindex;
+            Some(HostEvent::NeighbourGone { ifindex })
+        }
+        RTM_NEWQDISC | RTM_DELQDISC => read_qdisc_event(payload),
+        _ if message_type >> 8 == u16::from(SUBSYSTEM) => Some(HostEvent::FirewallChanged),
         RTM_NEWADDR | RTM_DELADDR => Some(HostEvent::AddressesChanged),
         RTM_NEWROUTE | RTM_DELROUTE => Some(HostEvent::RoutesChanged),
         RTM_NEWNETCONF => is_forwarding_change(payload).then_some(HostEvent::SysctlsChanged),
         _ => None,
     }
+}
+
+/// The one that our programs hang on queues nothing.
+fn read_qdisc_event(payload: &[u8]) -> Option<HostEvent> {
+    let ifindex = parse_u32(payload.get(4..8)?).ok()?;
+    let mut attributes = NlasIterator::new(payload.get(TCMSG_LEN..)?).flatten();
+    let kind = attributes.find(|attribute| attribute.kind() == TCA_KIND)?;
+    let is_queue = parse_string(kind.value()).ok()? != "clsact";
+    is_queue.then_some(HostEvent::QdiscChanged { ifindex })
 }
 
 fn read_link_event(message_type: u16, payload: &[u8]) -> Option<HostEvent> {

@@ -1,0 +1,116 @@
+//! What crosses a bridge device: the safety net under its ports.
+//!
+//! Everything here has been judged where it entered, or is about to be where it leaves, if the ports carry
+//! their programs. A port that another program has just plugged in carries none yet. The bridge cannot see
+//! the port, so it goes by the container's addresses: those that are known belong to ports with programs.
+
+use crate::{
+    address::{Address, V4, V6},
+    engine::{Steps, by_family, to_endpoint},
+    header::ETHERNET_SOURCE,
+    network::NetworkFlags,
+    packet::Packet,
+    reason::Reason,
+    tables::{FamilyTables, Route, Work},
+};
+
+/// Runs the hook of what the ports send to the host, or through it.
+#[inline(always)]
+pub fn from_bridge<P, T>(packet: &mut P, tables: &T) -> Reason
+where
+    P: Packet,
+    T: FamilyTables<V4> + FamilyTables<V6>,
+{
+    by_family::<FromBridge, P, T>(packet, tables)
+}
+
+/// Runs the hook of what the host sends to the ports, its own or from elsewhere.
+#[inline(always)]
+pub fn to_bridge<P, T>(packet: &mut P, tables: &T) -> Reason
+where
+    P: Packet,
+    T: FamilyTables<V4> + FamilyTables<V6>,
+{
+    if packet.ingress_ifindex() == 0 {
+        return Reason::HostToContainer;
+    }
+    by_family::<ToBridge, P, T>(packet, tables)
+}
+
+struct FromBridge;
+
+impl<P: Packet, T> Steps<P, T> for FromBridge {
+    #[inline(always)]
+    fn run<A: Address>(
+        packet: &mut P,
+        tables: &T,
+        work: &mut Work<A>,
+    ) -> Result<Option<Reason>, Reason>
+    where
+        T: FamilyTables<A>,
+    {
+        let number = tables.network_of_bridge(packet.ifindex()).ok_or(Reason::UnknownPort)?;
+        let ip = &super::read(packet, &mut work.parsed)?.ip;
+        if ip.dst.is_multicast() {
+            return Ok(Some(Reason::Multicast));
+        }
+        if ip.src.is_link_local() || ip.dst.is_link_local() {
+            return Ok(Some(Reason::LinkLocal));
+        }
+        let sender = tables.endpoint(ip.src);
+        if let Some(endpoint) = sender
+            && packet.load(ETHERNET_SOURCE) == Some(endpoint.mac)
+        {
+            return Ok(Some(Reason::JudgedByPort));
+        }
+        let network = tables.network(number).ok_or(Reason::UnknownPort)?;
+        let side = A::side(network);
+        // A container on two networks answers by its default route, whichever it was asked on.
+        if sender.is_none() && !side.contains(ip.src) {
+            return Err(Reason::SourceNotInSubnet);
+        }
+        if side.contains(ip.dst) {
+            let to_host = tables.is_host_address(ip.dst);
+            return Ok(Some(if to_host { Reason::ContainerToHost } else { Reason::SameNetwork }));
+        }
+        if network.has(NetworkFlags::INTERNAL) {
+            return Err(Reason::InternalNetwork);
+        }
+        if tables.is_host_address(ip.dst) {
+            return Ok(Some(Reason::ContainerToHost));
+        }
+        match tables.network_of(ip.dst) {
+            Some(other) if tables.may_enter(number, other) => Ok(Some(Reason::NetworksAllowed)),
+            Some(_) => Err(Reason::NetworksApart),
+            None => match tables.route(network.bridge_ifindex, ip, 0) {
+                Route::Uplink { .. } | Route::Nowhere => Ok(Some(Reason::ContainerToOutside)),
+                Route::Elsewhere => Err(Reason::NotAnUplink),
+            },
+        }
+    }
+}
+
+struct ToBridge;
+
+impl<P: Packet, T> Steps<P, T> for ToBridge {
+    #[inline(always)]
+    fn run<A: Address>(
+        packet: &mut P,
+        tables: &T,
+        work: &mut Work<A>,
+    ) -> Result<Option<Reason>, Reason>
+    where
+        T: FamilyTables<A>,
+    {
+        let number = tables.network_of_bridge(packet.ifindex()).ok_or(Reason::UnknownPort)?;
+        let parsed = super::read(packet, &mut work.parsed)?;
+        let ip = &parsed.ip;
+        if ip.dst.is_multicast() {
+            return Ok(Some(Reason::Multicast));
+        }
+        if tables.endpoint(ip.dst).is_some_and(|endpoint| endpoint.network == number) {
+            return Ok(Some(Reason::JudgedByPort));
+        }
+        to_endpoint::from_beyond(packet, tables, parsed, number).map(Some)
+    }
+}

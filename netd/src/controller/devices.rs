@@ -1,0 +1,150 @@
+//! Which devices carry our programs: uplinks, bridges, and the ports of bridges that are not ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracing::{info, warn};
+
+use super::{Controller, in_one_line, xdp::Xdp};
+use crate::{
+    datapath::{Datapath, Side},
+    netlink::{link::Link, monitor::HostEvent},
+    uplinks::Uplink,
+};
+
+/// The devices that carry our programs, by interface index. Endpoints' own links get theirs when they
+/// are made.
+#[derive(Debug, Default)]
+pub(super) struct Devices {
+    /// The uplinks, and whether their packets have an Ethernet header.
+    pub(super) uplinks: BTreeMap<u32, bool>,
+    /// The bridges of our networks.
+    bridges: BTreeSet<u32>,
+    /// Ports that somebody else has plugged into them.
+    strangers: BTreeSet<u32>,
+    /// What has become of the XDP program, by uplink.
+    pub(super) xdp: BTreeMap<u32, Xdp>,
+}
+
+impl Controller {
+    /// Puts our programs on every device that should carry them, and takes them off the others.
+    pub(super) fn attach_devices(&mut self) {
+        self.attach_bridges();
+        self.attach_uplinks();
+        self.attach_xdp();
+        // After uplinks: a port may have been one.
+        self.close_strangers();
+    }
+
+    fn attach_bridges(&mut self) {
+        let names: Vec<String> = self.desired.networks.values().map(|n| n.bridge.clone()).collect();
+        let mut present = BTreeSet::new();
+        for name in names {
+            let Some(ifindex) = self.host.ifindex(&name) else { continue };
+            if self.devices.bridges.contains(&ifindex) || self.attach(&name, Side::Bridge) {
+                present.insert(ifindex);
+            }
+        }
+        self.devices.bridges = present;
+    }
+
+    /// Closes the ports that somebody else has plugged into our bridges: the programs refuse what comes
+    /// from a port that no endpoint has, and what goes there.
+    fn close_strangers(&mut self) {
+        let bridges = self.devices.bridges.iter();
+        let ports = bridges.flat_map(|&bridge| self.host.ports(bridge));
+        let strangers: Vec<Link> = ports.filter(|port| self.is_stranger(port)).cloned().collect();
+        let present: BTreeSet<u32> = strangers.iter().map(|port| port.ifindex).collect();
+        self.devices.strangers.retain(|ifindex| present.contains(ifindex));
+        for port in &strangers {
+            self.close(port);
+        }
+    }
+
+    /// Closes a port as soon as the kernel says that it is one, before anything else is read.
+    pub(crate) async fn close_stranger(&mut self, event: &HostEvent) {
+        if let HostEvent::LinkChanged { ifindex } = event
+            && let Ok(Some(link)) = self.netlink.link(*ifindex).await
+            && self.is_stranger(&link)
+        {
+            self.close(&link);
+        }
+    }
+
+    fn is_stranger(&self, link: &Link) -> bool {
+        let is_plugged = link.controller.is_some_and(|it| self.devices.bridges.contains(&it));
+        is_plugged && !self.desired.endpoints.values().any(|it| it.host_ifname == link.name)
+    }
+
+    fn close(&mut self, port: &Link) {
+        if !self.devices.strangers.contains(&port.ifindex)
+            && self.attach(&port.name, Side::Endpoint)
+        {
+            self.devices.strangers.insert(port.ifindex);
+            warn!(port = port.name, "a port that is no endpoint is closed: unplug it");
+        }
+    }
+
+    fn attach_uplinks(&mut self) {
+        let uplinks = self.host.uplinks(&self.desired, &self.config.uplinks.names);
+        for uplink in &uplinks {
+            if self.devices.uplinks.contains_key(&uplink.ifindex) {
+                continue;
+            }
+            let side = if uplink.ethernet { Side::Uplink } else { Side::UplinkL3 };
+            if self.attach(&uplink.name, side) {
+                info!(uplink = uplink.name, "uplink attached");
+                self.devices.uplinks.insert(uplink.ifindex, uplink.ethernet);
+            }
+        }
+        self.warn_of_missing_uplinks(&uplinks);
+        let current: BTreeSet<u32> = uplinks.iter().map(|uplink| uplink.ifindex).collect();
+        let attached: BTreeSet<u32> = self.devices.uplinks.keys().copied().collect();
+        for lost in &attached - &current {
+            if let Some(link) = self.host.links().iter().find(|link| link.ifindex == lost) {
+                info!(uplink = link.name, "no uplink any more");
+                // A port that has just been closed keeps what closes it.
+                if !self.devices.strangers.contains(&lost) {
+                    Datapath::detach(&link.name);
+                }
+            }
+            self.devices.uplinks.remove(&lost);
+        }
+    }
+
+    /// Whether the programs are on the device now. A failure is said, and tried again at the host's next
+    /// change.
+    fn attach(&mut self, name: &str, side: Side) -> bool {
+        match self.datapath.attach(name, side) {
+            Ok(()) => true,
+            Err(error) => {
+                warn!(device = name, error = in_one_line(&error), "programs not attached");
+                false
+            }
+        }
+    }
+
+    fn warn_of_missing_uplinks(&self, uplinks: &[Uplink]) {
+        for name in &self.config.uplinks.names {
+            if !uplinks.iter().any(|uplink| uplink.name == *name) {
+                warn!(uplink = name, "no such uplink: nothing leaves by it until it is there");
+            }
+        }
+    }
+
+    /// Takes our programs off every link that should not carry them: an earlier daemon may have been told
+    /// of other uplinks.
+    pub(super) fn detach_others(&self) {
+        let endpoints = self.desired.endpoints.values();
+        let endpoints: BTreeSet<&str> = endpoints.map(|e| e.host_ifname.as_str()).collect();
+        let Devices { uplinks, bridges, strangers, xdp: _ } = &self.devices;
+        for link in self.host.links() {
+            let is_ours = uplinks.contains_key(&link.ifindex)
+                || bridges.contains(&link.ifindex)
+                || strangers.contains(&link.ifindex)
+                || endpoints.contains(link.name.as_str());
+            if !is_ours {
+                Datapath::detach(&link.name);
+            }
+        }
+    }
+}

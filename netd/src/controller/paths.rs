@@ -1,0 +1,111 @@
+//! Which way each network's new flows take. Flows that exist keep theirs.
+
+use std::{collections::BTreeMap, fs};
+
+use tracing::{info, warn};
+
+use super::{Controller, DatapathError, in_one_line};
+use crate::{
+    api::DatapathInfo,
+    data_path::{Asked, Choice, Facts, Path, choose},
+    model::Network,
+    netlink::netfilter::Firewall,
+};
+
+/// Queueing disciplines that let every packet through as it comes.
+const PASSING: [&str; 4] = ["noqueue", "noop", "mq", "pfifo_fast"];
+
+/// What was decided, and what of the host's it was decided by.
+#[derive(Debug, Default)]
+pub(super) struct Paths {
+    firewall: Firewall,
+    /// By network.
+    choices: BTreeMap<String, Choice>,
+}
+
+impl Paths {
+    /// The networks whose new flows are redirected past the stack.
+    pub(super) fn fast(&self) -> impl Iterator<Item = &String> {
+        let is_fast = |(_, choice): &(&String, &Choice)| choice.path == Path::Fast;
+        self.choices.iter().filter(is_fast).map(|(name, _)| name)
+    }
+}
+
+impl Controller {
+    /// Reads the firewall again.
+    pub(super) async fn read_firewall(&mut self) {
+        self.paths.firewall = Firewall::read().await;
+    }
+
+    /// Takes up what the firewall has changed without an announcement.
+    pub(crate) fn follow_silent_changes(&mut self) {
+        if self.paths.firewall.reread_legacy()
+            && let Err(error) = self.follow_firewall()
+        {
+            warn!(error = in_one_line(&error), "the firewall's changes could not be followed");
+        }
+    }
+
+    /// Takes up what has been read of the firewall.
+    pub(super) fn follow_firewall(&mut self) -> Result<(), DatapathError> {
+        self.choose_paths();
+        self.program()
+    }
+
+    /// Decides anew for every network, and says what has changed.
+    pub(super) fn choose_paths(&mut self) {
+        let networks = self.desired.networks.values();
+        let choices: BTreeMap<String, Choice> = networks
+            .map(|network| {
+                (network.name.clone(), choose(self.asked(network), &self.facts(network)))
+            })
+            .collect();
+        for (network, choice) in &choices {
+            if self.paths.choices.get(network) != Some(choice) {
+                say(network, choice);
+            }
+        }
+        self.paths.choices = choices;
+    }
+
+    fn asked(&self, network: &Network) -> Asked {
+        let of_daemon = Asked::Daemon(self.config.datapath.mode);
+        network.datapath.map_or(of_daemon, Asked::Network)
+    }
+
+    fn facts(&self, network: &Network) -> Facts {
+        Facts {
+            forwarding: self.paths.firewall.forwarding(),
+            uplinks: self.devices.uplinks.values().copied().collect(),
+            shaped: self.shaped(network),
+        }
+    }
+
+    /// The first device of a network with a queueing discipline of somebody's own.
+    fn shaped(&self, network: &Network) -> Option<(String, String)> {
+        let default = fs::read_to_string("/proc/sys/net/core/default_qdisc").unwrap_or_default();
+        let veths = self.desired.endpoints_of(&network.name).map(|e| e.host_ifname.as_str());
+        [network.bridge.as_str()].into_iter().chain(veths).find_map(|name| {
+            let qdisc = self.host.link(name)?.qdisc.as_deref()?;
+            let is_passing = PASSING.contains(&qdisc) || qdisc == default.trim();
+            (!is_passing).then(|| (name.to_owned(), qdisc.to_owned()))
+        })
+    }
+
+    /// What is shown of a network's way.
+    pub(super) fn datapath_info(&self, network: &Network) -> DatapathInfo {
+        let choice = self.paths.choices.get(&network.name).cloned();
+        let choice = choice.unwrap_or_else(|| choose(self.asked(network), &self.facts(network)));
+        let (asked, reason) = (choice.asked.mode(), choice.reason());
+        DatapathInfo { asked, path: choice.path, reason }
+    }
+}
+
+fn say(network: &str, choice: &Choice) {
+    let (path, reason) = (choice.path.to_string(), choice.reason());
+    if choice.is_doubtful() {
+        warn!(network, path, reason, "data path");
+    } else {
+        info!(network, path, reason, "data path");
+    }
+}

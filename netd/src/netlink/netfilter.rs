@@ -1,0 +1,124 @@
+//! The rules of the host's firewall that forwarded packets meet, read from the kernel: those of nftables
+//! and of iptables on top of it by netlink, those of iptables-legacy by socket options.
+//!
+//! Neither needs a program of theirs, nor more than CAP_NET_ADMIN. (netlink-packet-netfilter 0.4 has types
+//! for nftables, but brings a second netlink-sys.)
+
+mod legacy;
+mod nftables;
+
+use std::io;
+
+use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, TokioSocket, protocols::NETLINK_NETFILTER};
+
+use super::{NetlinkError, Request};
+use crate::firewall::{Chain, Forwarding};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, parse_i32};
+use nix::errno::Errno;
+
+pub(super) use nftables::{GROUP, SUBSYSTEM};
+
+/// What iptables-legacy and nftables say about forwarded packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Firewall {
+    nftables: Forwarding,
+    legacy: Forwarding,
+}
+
+impl Firewall {
+    /// Reads everything. What cannot be read is said in its place.
+    pub async fn read() -> Self {
+        Self { nftables: forwarding(nftables_chains().await), legacy: read_legacy() }
+    }
+
+    /// Reads what changes without an announcement; whether it has.
+    pub fn reread_legacy(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.legacy, read_legacy());
+        self.legacy != before
+    }
+
+    /// Both as one.
+    pub fn forwarding(&self) -> Forwarding {
+        let (nftables, legacy) = (self.nftables.clone(), self.legacy.clone());
+        Forwarding {
+            rules: nftables.rules.or(legacy.rules),
+            drops: nftables.drops.or(legacy.drops),
+            unreadable: nftables.unreadable.or(legacy.unreadable),
+        }
+    }
+}
+
+fn read_legacy() -> Forwarding {
+    forwarding(legacy::chains())
+}
+
+fn forwarding(chains: Result<Vec<Chain>, NetlinkError>) -> Forwarding {
+    match chains {
+        Ok(chains) => Forwarding::of(&chains),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            let unreadable = format!("{error}: {}", cause.unwrap_or_default());
+            Forwarding { unreadable: Some(unreadable), ..Forwarding::default() }
+        }
+    }
+}
+
+async fn nftables_chains() -> Result<Vec<Chain>, NetlinkError> {
+    let read = async {
+        let socket = TokioSocket::new(NETLINK_NETFILTER)?;
+        let mut ruleset = nftables::Ruleset::default();
+        for list in [nftables::GET_CHAINS, nftables::GET_RULES] {
+            dump(&socket, list, &mut ruleset).await?;
+        }
+        Ok(ruleset.chains())
+    };
+    match read.await {
+        // A kernel without nf_tables, or without netfilter's netlink at all, has no rules of it.
+        Err(error) if is_absence(&error) => Ok(Vec::new()),
+        result => {
+            result.map_err(|source| NetlinkError::Failed { request: Request::ListRules, source })
+        }
+    }
+}
+
+/// The answer to a request for a subsystem that is not there.
+pub(super) fn is_absence(error: &io::Error) -> bool {
+    let absent = [Errno::EINVAL, Errno::EOPNOTSUPP, Errno::EPROTONOSUPPORT];
+    absent.iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
+}
+
+/// Asks for a list of all families and reads it to its end.
+async fn dump(socket: &TokioSocket, list: u16, ruleset: &mut nftables::Ruleset) -> io::Result<()> {
+    const NLMSG_ERROR: u16 = 2;
+    const NLMSG_DONE: u16 = 3;
+    socket.send(&request(list)).await?;
+    loop {
+        let (datagram, _) = socket.recv_from_full().await?;
+        let mut rest = datagram.as_slice();
+        while let Ok(message) = NetlinkBuffer::new_checked(rest) {
+            match message.message_type() {
+                NLMSG_ERROR | NLMSG_DONE => return end(message.payload()),
+                kind => ruleset.add(kind, message.payload()),
+            }
+            let aligned = (message.length() as usize).next_multiple_of(4);
+            rest = rest.get(aligned..).unwrap_or_default();
+        }
+    }
+}
+
+/// Both ends of a list begin with an error number below zero, or with zero.
+fn end(payload: &[u8]) -> io::Result<()> {
+    let code = payload.get(..4).and_then(|bytes| parse_i32(bytes).ok()).unwrap_or(0);
+    if code < 0 { Err(io::Error::from_raw_os_error(code.saturating_neg())) } else { Ok(()) }
+}
+
+/// A request without attributes: the netlink header and a `struct nfgenmsg` of zeros, which means any
+/// family.
+fn request(list: u16) -> [u8; 20] {
+    let mut bytes = [0; 20];
+    let mut header = NetlinkBuffer::new(&mut bytes);
+    header.set_length(20);
+    header.set_message_type(list);
+    header.set_flags(NLM_F_REQUEST | NLM_F_DUMP);
+    bytes
+}
