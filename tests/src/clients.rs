@@ -27,6 +27,10 @@ const PATIENCE_SECS: &str = "10";
 /// How long a packet is waited for that should not come.
 const IMPATIENCE_SECS: &str = "0.7";
 
+/// How long is waited for what should come at once: less than a neighbour entry lives on before the kernel
+/// looks again (`delay_first_probe_time`, 5 s).
+const AT_ONCE_SECS: &str = "4";
+
 /// How long one datagram is waited for before the next is sent.
 const UDP_RETRY: Duration = Duration::from_secs(1);
 
@@ -70,6 +74,15 @@ pub fn fetch_url(from: &Namespace, url: &str) -> Page {
     page(&curl(from, PATIENCE_SECS, url).ok())
 }
 
+/// Fetches the page at an address, which must not take a retry of more than the connection's first packet.
+///
+/// # Panics
+/// Where it does not come.
+#[track_caller]
+pub fn fetch_at_once(from: &Namespace, to: SocketAddr) -> Page {
+    page(&curl(from, AT_ONCE_SECS, &format!("http://{to}/")).ok())
+}
+
 /// Tries to fetch the page at an address, for a short time: meant for what should not be reached.
 ///
 /// # Errors
@@ -104,8 +117,9 @@ pub fn fetch_big(from: &Namespace, to: SocketAddr) {
 }
 
 #[track_caller]
-fn curl(from: &Namespace, secs: &str, url: &str) -> Outcome {
-    from.run(&format!("curl --silent --show-error --noproxy * --max-time {secs} {url}"))
+fn curl(from: &Namespace, connect_secs: &str, url: &str) -> Outcome {
+    let limits = format!("--connect-timeout {connect_secs} --max-time {PATIENCE_SECS}");
+    from.run(&format!("curl --silent --show-error --noproxy * {limits} {url}"))
 }
 
 #[track_caller]

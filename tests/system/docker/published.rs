@@ -54,7 +54,7 @@ fn p1_an_address_that_comes_later_leads_to_the_published_ports_until_it_goes() {
         eventually(&format!("{address} leads nowhere"), || {
             try_fetch(&world.client, at(address, 8080)).is_err()
         });
-        assert!(try_fetch(&world.client, at(family.host(), 8080)).is_ok());
+        fetch(&world.client, at(family.host(), 8080));
     }
 }
 
