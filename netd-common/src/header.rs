@@ -193,6 +193,9 @@ pub trait IpHeader: Sized {
     /// `Malformed` for a header that the kernel's own stack would refuse as well.
     fn parse<P: Headers>(packet: &P, offset: u32) -> Result<Ip<Self>, Reason>;
 
+    /// Whether the packet at `offset` is for the program of rare ones ([`crate::parse::Kind`]).
+    fn is_rare<P: Headers>(packet: &P, offset: u32) -> bool;
+
     /// Whether an option says which way the packet is to go.
     fn has_source_route<P: Headers>(packet: &P, ip: &Ip<Self>) -> bool;
 

@@ -18,6 +18,19 @@ pub const TO_ENDPOINT: &str = "to_endpoint";
 pub const FROM_BRIDGE: &str = "from_bridge";
 /// The classifier on a bridge, for what the host sends to its ports.
 pub const TO_BRIDGE: &str = "to_bridge";
+/// The programs of rare packets in [`RARE_PROGRAMS`], each in the place of the program that hands over to it.
+pub const RARE: [&str; 8] = [
+    "from_uplink_rare",
+    "to_uplink_rare",
+    "from_uplink_l3_rare",
+    "to_uplink_l3_rare",
+    "from_endpoint_rare",
+    "to_endpoint_rare",
+    "from_bridge_rare",
+    "to_bridge_rare",
+];
+/// The map of programs that others hand packets over to.
+pub const RARE_PROGRAMS: &str = "RARE_PROGRAMS";
 /// The connection table's expiry, run by the daemon.
 pub const EXPIRE_FLOWS: &str = "expire_flows";
 /// The socket hook of IPv4 connects.

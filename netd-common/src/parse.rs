@@ -4,12 +4,14 @@
 //! [`ip`] gives the addresses, [`transport`] the ports.
 
 mod ip;
+mod kind;
 mod transport;
 
 use core::mem::MaybeUninit;
 
 pub use ip::Ip;
-pub use transport::{Fields, NoTransport, Transport, transport};
+pub use kind::{Common, Kind, Rare, is_rare};
+pub use transport::{Fields, NoTransport, Transport};
 
 use crate::{
     address::Address,
@@ -58,17 +60,17 @@ impl<A: Address> Parsed<A> {
 /// Not inlined, and not kept on the stack: behind the call the verifier no longer tells one kind of header
 /// from another, so it walks what follows once and not once for each kind.
 #[inline(never)]
-pub fn read<'a, A: Address, P: Headers>(
+pub fn read<'a, A: Address, K: Kind, P: Headers>(
     packet: &P,
     memory: &'a mut MaybeUninit<Parsed<A>>,
 ) -> Option<&'a mut Parsed<A>> {
     let mut ip = ip::<A, P>(packet).ok()?;
-    if ip.has_options {
+    if K::IS_RARE && ip.has_options {
         packet.make_readable(ip.payload_offset + size_of::<TcpHeader>() as u32);
         ip.has_source_route = A::has_source_route(packet, &ip);
     }
     // Every field gets a value: the verifier refuses to copy what nobody has written.
-    let (transport, missing) = match transport(packet, &ip) {
+    let (transport, missing) = match K::transport(packet, &ip) {
         Ok(transport) => (transport, None),
         Err(missing) => (Transport::NONE, Some(missing)),
     };

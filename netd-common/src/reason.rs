@@ -177,6 +177,8 @@ reasons! {
     UnsupportedProtocol = "unsupported_protocol", Drop;
     /// The kernel had no memory to make the packet writable.
     NoMemory = "no_memory", Drop;
+    /// A rare packet whose program is missing: the daemon is just starting.
+    NoProgram = "no_program", Drop;
 }
 
 #[cfg(test)]

@@ -21,10 +21,17 @@ use aya_ebpf::{
     macros::{cgroup_sock_addr, classifier, xdp},
     programs::{SockAddrContext, TcContext, XdpContext},
 };
-use netd_common::{engine, header::ETHERNET_LEN, names::Hook};
+use netd_common::{
+    engine::{self, Outcome},
+    header::ETHERNET_LEN,
+    names::Hook,
+    parse::{Common, Rare},
+    reason::Reason,
+};
 
 use crate::{
     frame::XdpFrame,
+    maps::RARE_PROGRAMS,
     packet::SkbPacket,
     tables::KernelTables,
     verdict::{conclude, conclude_frame},
@@ -42,80 +49,82 @@ pub(crate) fn from_wire(ctx: XdpContext) -> u32 {
     }
 }
 
-/// Receives on an uplink with Ethernet header.
-#[classifier]
-pub(crate) fn from_uplink(ctx: TcContext) -> i32 {
-    let mut packet = SkbPacket::new(&ctx, ETHERNET_LEN);
-    conclude(
-        &ctx,
-        Hook::FromUplink,
-        engine::from_uplink(&mut packet, &KernelTables::new(ctx.skb.skb)),
-    )
+/// A hook's two programs: the one that its device carries, and the one that takes over rare packets, which
+/// has the same place in [`maps::RARE_PROGRAMS`] as in `names::RARE`.
+macro_rules! hook {
+    ($(#[doc = $doc:literal])+ $common:ident, $rare:ident = $place:literal, $hook:ident,
+     $offset:expr, $judge:ident) => {
+        $(#[doc = $doc])+
+        #[classifier]
+        pub(crate) fn $common(ctx: TcContext) -> i32 {
+            let mut packet = SkbPacket::new(&ctx, $offset);
+            match engine::$judge::<Common, _, _>(&mut packet, &KernelTables::new(ctx.skb.skb)) {
+                Outcome::Judged(reason) => conclude(&ctx, Hook::$hook, reason),
+                Outcome::Rare => {
+                    hand_over(&ctx, $place);
+                    conclude(&ctx, Hook::$hook, Reason::NoProgram)
+                }
+            }
+        }
+
+        /// The same for rare packets.
+        #[classifier]
+        pub(crate) fn $rare(ctx: TcContext) -> i32 {
+            let mut packet = SkbPacket::new(&ctx, $offset);
+            match engine::$judge::<Rare, _, _>(&mut packet, &KernelTables::new(ctx.skb.skb)) {
+                Outcome::Judged(reason) => conclude(&ctx, Hook::$hook, reason),
+                Outcome::Rare => conclude(&ctx, Hook::$hook, Reason::NoProgram),
+            }
+        }
+    };
 }
 
-/// Sends on an uplink with Ethernet header.
-#[classifier]
-pub(crate) fn to_uplink(ctx: TcContext) -> i32 {
-    let mut packet = SkbPacket::new(&ctx, ETHERNET_LEN);
-    conclude(&ctx, Hook::ToUplink, engine::to_uplink(&mut packet, &KernelTables::new(ctx.skb.skb)))
+hook! {
+    /// Receives on an uplink with Ethernet header.
+    from_uplink, from_uplink_rare = 0, FromUplink, ETHERNET_LEN, from_uplink
 }
 
-/// Receives on an uplink without link-layer header: a tun device for one.
-#[classifier]
-pub(crate) fn from_uplink_l3(ctx: TcContext) -> i32 {
-    let mut packet = SkbPacket::new(&ctx, 0);
-    conclude(
-        &ctx,
-        Hook::FromUplink,
-        engine::from_uplink(&mut packet, &KernelTables::new(ctx.skb.skb)),
-    )
+hook! {
+    /// Sends on an uplink with Ethernet header.
+    to_uplink, to_uplink_rare = 1, ToUplink, ETHERNET_LEN, to_uplink
 }
 
-/// Sends on an uplink without link-layer header.
-#[classifier]
-pub(crate) fn to_uplink_l3(ctx: TcContext) -> i32 {
-    let mut packet = SkbPacket::new(&ctx, 0);
-    conclude(&ctx, Hook::ToUplink, engine::to_uplink(&mut packet, &KernelTables::new(ctx.skb.skb)))
+hook! {
+    /// Receives on an uplink without link-layer header: a tun device for one.
+    from_uplink_l3, from_uplink_l3_rare = 2, FromUplink, 0, from_uplink
 }
 
-/// Receives from a container.
-#[classifier]
-pub(crate) fn from_endpoint(ctx: TcContext) -> i32 {
-    let mut packet = SkbPacket::new(&ctx, ETHERNET_LEN);
-    conclude(
-        &ctx,
-        Hook::FromEndpoint,
-        engine::from_endpoint(&mut packet, &KernelTables::new(ctx.skb.skb)),
-    )
+hook! {
+    /// Sends on an uplink without link-layer header.
+    to_uplink_l3, to_uplink_l3_rare = 3, ToUplink, 0, to_uplink
 }
 
-/// Sends to a container.
-#[classifier]
-pub(crate) fn to_endpoint(ctx: TcContext) -> i32 {
-    let mut packet = SkbPacket::new(&ctx, ETHERNET_LEN);
-    conclude(
-        &ctx,
-        Hook::ToEndpoint,
-        engine::to_endpoint(&mut packet, &KernelTables::new(ctx.skb.skb)),
-    )
+hook! {
+    /// Receives from a container.
+    from_endpoint, from_endpoint_rare = 4, FromEndpoint, ETHERNET_LEN, from_endpoint
 }
 
-/// Receives on a bridge what its ports send to the host, or through it.
-#[classifier]
-pub(crate) fn from_bridge(ctx: TcContext) -> i32 {
-    let mut packet = SkbPacket::new(&ctx, ETHERNET_LEN);
-    conclude(
-        &ctx,
-        Hook::FromBridge,
-        engine::from_bridge(&mut packet, &KernelTables::new(ctx.skb.skb)),
-    )
+hook! {
+    /// Sends to a container.
+    to_endpoint, to_endpoint_rare = 5, ToEndpoint, ETHERNET_LEN, to_endpoint
 }
 
-/// Sends on a bridge to its ports.
-#[classifier]
-pub(crate) fn to_bridge(ctx: TcContext) -> i32 {
-    let mut packet = SkbPacket::new(&ctx, ETHERNET_LEN);
-    conclude(&ctx, Hook::ToBridge, engine::to_bridge(&mut packet, &KernelTables::new(ctx.skb.skb)))
+hook! {
+    /// Receives on a bridge what its ports send to the host, or through it.
+    from_bridge, from_bridge_rare = 6, FromBridge, ETHERNET_LEN, from_bridge
+}
+
+hook! {
+    /// Sends on a bridge to its ports.
+    to_bridge, to_bridge_rare = 7, ToBridge, ETHERNET_LEN, to_bridge
+}
+
+/// Goes on in the program for rare packets; comes back only where there is none.
+#[inline(always)]
+fn hand_over(ctx: &TcContext, place: u32) {
+    // SAFETY: the programs in the map are classifiers, as this one is, and nothing that lives on this
+    // program's stack is of use to them.
+    unsafe { RARE_PROGRAMS.tail_call(ctx, place) };
 }
 
 /// Looks again at a flow that the daemon names and removes it if it is over.

@@ -6,14 +6,14 @@
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray},
 };
 use netd_common::{
     address::{Address, V4, V6},
     config::DatapathConfig,
     conntrack::{CtEntry, CtKey, Scratch},
     counters::{self, Counter, Traffic},
-    engine,
+    engine, names,
     network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, TrustedKey},
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
     reason::Reason,
@@ -77,6 +77,11 @@ pub(crate) static COUNTERS: PerCpuArray<Counter> =
 /// begins from zero.
 #[map]
 pub(crate) static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(counters::SLOTS, 0);
+
+/// The programs of rare packets, in the order of `names::RARE`. Writer: the daemon, before it attaches any.
+#[map]
+pub(crate) static RARE_PROGRAMS: ProgramArray =
+    ProgramArray::with_max_entries(names::RARE.len() as u32, 0);
 
 /// Where the programs of one CPU ask for a route. Writer: the programs.
 #[map]

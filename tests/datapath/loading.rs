@@ -1,10 +1,13 @@
 //! The object itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
-use netd_common::names;
-use netd_tests::prog::Datapath;
+use netd_common::{
+    names,
+    reason::{Reason, Verdict},
+};
+use netd_tests::prog::{Datapath, Place, in_new_netns};
 
 #[test]
 fn every_program_of_the_object_is_known_and_loads() -> Result<()> {
@@ -22,7 +25,7 @@ fn every_program_of_the_object_is_known_and_loads() -> Result<()> {
     let frame_hooks = [names::FROM_WIRE];
     let socket_hooks = [names::CONNECT_V4, names::CONNECT_V6];
     let mut datapath = Datapath::load(2)?;
-    for name in classifiers {
+    for name in classifiers.into_iter().chain(names::RARE) {
         datapath.classifier(name)?;
     }
     for name in frame_hooks {
@@ -31,9 +34,39 @@ fn every_program_of_the_object_is_known_and_loads() -> Result<()> {
     for name in socket_hooks {
         datapath.load_socket_hook(name)?;
     }
-    let known = classifiers.iter().chain(&frame_hooks).chain(&socket_hooks);
+    let known = classifiers.iter().chain(&names::RARE).chain(&frame_hooks).chain(&socket_hooks);
     let known: BTreeSet<String> = known.map(|name| (*name).to_owned()).collect();
     let present: BTreeSet<String> = datapath.program_names().into_iter().collect();
     ensure!(present == known, "{present:?}");
     Ok(())
+}
+
+/// An IPv4 fragment, from the middle of a packet.
+const FRAGMENT: [u8; 60] = {
+    let mut frame = [0; 60];
+    (frame[12], frame[13]) = (8, 0);
+    (frame[14], frame[17], frame[20], frame[22], frame[23]) = (0x45, 46, 0x20, 64, 17);
+    frame
+};
+
+#[test]
+fn a_rare_packet_is_dropped_where_nobody_takes_it_over() -> Result<()> {
+    let hooks = [
+        names::FROM_UPLINK,
+        names::TO_UPLINK,
+        names::FROM_ENDPOINT,
+        names::TO_ENDPOINT,
+        names::FROM_BRIDGE,
+        names::TO_BRIDGE,
+    ];
+    in_new_netns(&["link set lo up".to_owned()], || {
+        let mut datapath = Datapath::load_without_rare_programs(2)?;
+        for name in hooks {
+            let place = Place { ifindex: 1, ingress_ifindex: 1, segment_len: 0 };
+            ensure!(datapath.run(name, place, &FRAGMENT)? == (Verdict::Drop, FRAGMENT.into()));
+        }
+        let (packets, bytes) = (hooks.len() as u64, (hooks.len() * FRAGMENT.len()) as u64);
+        ensure!(datapath.counters()? == BTreeMap::from([(Reason::NoProgram, (packets, bytes))]));
+        Ok(())
+    })
 }

@@ -9,9 +9,10 @@ use std::{env, fs, path::PathBuf, process::Command, thread};
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
+    maps::ProgramArray,
     programs::{CgroupSockAddr, Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
-use netd_common::reason::Verdict;
+use netd_common::{names, reason::Verdict};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::process::run;
@@ -53,11 +54,26 @@ const IFINDEX: usize = 10;
 const GSO_SIZE: usize = 44;
 
 impl Datapath {
-    /// Loads the object; a connection table holds `max_halves` halves of flows.
+    /// Loads the object, with the programs of rare packets in their places; a connection table holds
+    /// `max_halves` halves of flows.
+    ///
+    /// # Errors
+    /// Where there is no object, or the kernel refuses a map or one of those programs.
+    pub fn load(max_halves: u32) -> Result<Self> {
+        let mut this = Self::load_without_rare_programs(max_halves)?;
+        for (place, name) in (0..).zip(names::RARE) {
+            let program = this.classifier(name)?.fd()?.try_clone()?;
+            let map = this.ebpf.map_mut(names::RARE_PROGRAMS).context("no map of programs")?;
+            ProgramArray::try_from(map)?.set(place, &program, 0)?;
+        }
+        Ok(this)
+    }
+
+    /// The same with nobody to hand rare packets over to.
     ///
     /// # Errors
     /// Where there is no object, or the kernel refuses a map.
-    pub fn load(max_halves: u32) -> Result<Self> {
+    pub fn load_without_rare_programs(max_halves: u32) -> Result<Self> {
         let path = object_path();
         let object = fs::read(&path)
             .with_context(|| format!("no eBPF object at {}; build it first", path.display()))?;

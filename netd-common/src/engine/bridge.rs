@@ -6,42 +6,45 @@
 
 use crate::{
     address::{Address, V4, V6},
-    engine::{Steps, by_family, to_endpoint},
+    engine::{Outcome, Steps, by_family, to_endpoint},
     header::ETHERNET_SOURCE,
     network::NetworkFlags,
     packet::Packet,
+    parse::Kind,
     reason::Reason,
     tables::{FamilyTables, Route, Work},
 };
 
 /// Runs the hook of what the ports send to the host, or through it.
 #[inline(always)]
-pub fn from_bridge<P, T>(packet: &mut P, tables: &T) -> Reason
+pub fn from_bridge<K, P, T>(packet: &mut P, tables: &T) -> Outcome
 where
+    K: Kind,
     P: Packet,
     T: FamilyTables<V4> + FamilyTables<V6>,
 {
-    by_family::<FromBridge, P, T>(packet, tables)
+    by_family::<FromBridge, K, P, T>(packet, tables)
 }
 
 /// Runs the hook of what the host sends to the ports, its own or from elsewhere.
 #[inline(always)]
-pub fn to_bridge<P, T>(packet: &mut P, tables: &T) -> Reason
+pub fn to_bridge<K, P, T>(packet: &mut P, tables: &T) -> Outcome
 where
+    K: Kind,
     P: Packet,
     T: FamilyTables<V4> + FamilyTables<V6>,
 {
     if packet.ingress_ifindex() == 0 {
-        return Reason::HostToContainer;
+        return Outcome::Judged(Reason::HostToContainer);
     }
-    by_family::<ToBridge, P, T>(packet, tables)
+    by_family::<ToBridge, K, P, T>(packet, tables)
 }
 
 struct FromBridge;
 
 impl<P: Packet, T> Steps<P, T> for FromBridge {
     #[inline(always)]
-    fn run<A: Address>(
+    fn run<A: Address, K: Kind>(
         packet: &mut P,
         tables: &T,
         work: &mut Work<A>,
@@ -50,7 +53,7 @@ impl<P: Packet, T> Steps<P, T> for FromBridge {
         T: FamilyTables<A>,
     {
         let number = tables.network_of_bridge(packet.ifindex()).ok_or(Reason::UnknownPort)?;
-        let ip = &super::read(packet, &mut work.parsed)?.ip;
+        let ip = &super::read::<A, K, P>(packet, &mut work.parsed)?.ip;
         if ip.dst.is_multicast() {
             return Ok(Some(Reason::Multicast));
         }
@@ -94,7 +97,7 @@ struct ToBridge;
 
 impl<P: Packet, T> Steps<P, T> for ToBridge {
     #[inline(always)]
-    fn run<A: Address>(
+    fn run<A: Address, K: Kind>(
         packet: &mut P,
         tables: &T,
         work: &mut Work<A>,
@@ -103,7 +106,7 @@ impl<P: Packet, T> Steps<P, T> for ToBridge {
         T: FamilyTables<A>,
     {
         let number = tables.network_of_bridge(packet.ifindex()).ok_or(Reason::UnknownPort)?;
-        let parsed = super::read(packet, &mut work.parsed)?;
+        let parsed = super::read::<A, K, P>(packet, &mut work.parsed)?;
         let ip = &parsed.ip;
         if ip.dst.is_multicast() {
             return Ok(Some(Reason::Multicast));

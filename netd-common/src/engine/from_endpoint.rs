@@ -4,37 +4,39 @@
 use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
-    engine::{Steps, by_family, deliver, destination, flow, from_uplink::refuse_loopback},
+    engine::{Outcome, Steps, by_family, deliver, destination, flow, from_uplink::refuse_loopback},
     header::ETHERNET_SOURCE,
     network::{BridgePort, Network, NetworkFlags},
     packet::Packet,
-    parse::{Ip, NoTransport},
+    parse::{Ip, Kind, NoTransport},
     reason::Reason,
     tables::{FamilyTables, Work},
 };
 
 /// Runs the hook.
 #[inline(always)]
-pub fn from_endpoint<P, T>(packet: &mut P, tables: &T) -> Reason
+pub fn from_endpoint<K, P, T>(packet: &mut P, tables: &T) -> Outcome
 where
+    K: Kind,
     P: Packet,
     T: FamilyTables<V4> + FamilyTables<V6>,
 {
-    let reason = by_family::<FromEndpoint, P, T>(packet, tables);
-    // A port that no endpoint has is closed to ARP too.
-    let is_unread = reason == Reason::NotIp || reason == Reason::Vlan;
-    if is_unread && tables.bridge_port(packet.ifindex()).is_none() {
-        Reason::UnknownPort
-    } else {
-        reason
-    }
+    by_family::<FromEndpoint, K, P, T>(packet, tables).map(|reason| {
+        // A port that no endpoint has is closed to ARP too.
+        let is_unread = reason == Reason::NotIp || reason == Reason::Vlan;
+        if is_unread && tables.bridge_port(packet.ifindex()).is_none() {
+            Reason::UnknownPort
+        } else {
+            reason
+        }
+    })
 }
 
 struct FromEndpoint;
 
 impl<P: Packet, T> Steps<P, T> for FromEndpoint {
     #[inline(always)]
-    fn run<A: Address>(
+    fn run<A: Address, K: Kind>(
         packet: &mut P,
         tables: &T,
         work: &mut Work<A>,
@@ -47,7 +49,7 @@ impl<P: Packet, T> Steps<P, T> for FromEndpoint {
         if !work.is_again {
             tables.count_sent(port.slot, packet.len_bytes());
         }
-        let parsed = super::read(packet, &mut work.parsed)?;
+        let parsed = super::read::<A, K, P>(packet, &mut work.parsed)?;
         let ip = &parsed.ip;
         refuse_loopback(ip)?;
         if ip.dst.is_multicast() {

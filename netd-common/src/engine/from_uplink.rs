@@ -6,35 +6,36 @@ use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
     engine::{
-        Steps,
+        Outcome, Steps,
         begin::{self, Server},
         by_family, deliver, flow, published,
     },
     network::{FamilyFlags, NetworkFlags},
     packet::Packet,
-    parse::{Fields, Ip, NoTransport, Trackable},
+    parse::{Fields, Ip, Kind, NoTransport, Trackable},
     reason::Reason,
     tables::{FamilyTables, Work},
 };
 
 /// Runs the hook.
 #[inline(always)]
-pub fn from_uplink<P, T>(packet: &mut P, tables: &T) -> Reason
+pub fn from_uplink<K, P, T>(packet: &mut P, tables: &T) -> Outcome
 where
+    K: Kind,
     P: Packet,
     T: FamilyTables<V4> + FamilyTables<V6>,
 {
     if !packet.is_to_this_host() {
-        return Reason::OtherHost;
+        return Outcome::Judged(Reason::OtherHost);
     }
-    by_family::<FromUplink, P, T>(packet, tables)
+    by_family::<FromUplink, K, P, T>(packet, tables)
 }
 
 struct FromUplink;
 
 impl<P: Packet, T> Steps<P, T> for FromUplink {
     #[inline(always)]
-    fn run<A: Address>(
+    fn run<A: Address, K: Kind>(
         packet: &mut P,
         tables: &T,
         work: &mut Work<A>,
@@ -42,7 +43,7 @@ impl<P: Packet, T> Steps<P, T> for FromUplink {
     where
         T: FamilyTables<A>,
     {
-        let parsed = super::read(packet, &mut work.parsed)?;
+        let parsed = super::read::<A, K, P>(packet, &mut work.parsed)?;
         let ip = &parsed.ip;
         refuse_loopback(ip)?;
         if ip.dst.is_multicast() {

@@ -11,7 +11,7 @@ use crate::{
     engine::from_uplink::refuse_loopback,
     header::IpHeader,
     packet::Frame,
-    parse::{self, Ip, NoTransport, Trackable, Transport},
+    parse::{self, Ip, Kind as _, NoTransport, Rare, Trackable, Transport},
     reason::Reason,
     tables::FamilyTables,
 };
@@ -54,7 +54,7 @@ where
     if ip.dst.is_multicast() {
         return Ok(());
     }
-    let transport = parse::transport(frame, &ip);
+    let transport = Rare::transport(frame, &ip);
     if tables.network_of(ip.src).is_some() && !is_of_flow(tables, &ip, &transport) {
         return Err(Reason::SpoofedSource);
     }

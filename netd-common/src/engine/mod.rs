@@ -1,6 +1,6 @@
 //! The NAT engine: what each hook does with a packet, from parsing to the verdict.
 //!
-//! Every hook is one function that returns a [`Reason`]; a reason has one verdict and one counter.
+//! Every hook is one function that ends in a [`Reason`]; a reason has one verdict and one counter.
 //! Steps return `Result<T, Reason>`, so `?` ends a packet's life with the reason it met. Nothing is
 //! written before every decision has been made ([`rewrite`] cannot fail).
 //!
@@ -15,6 +15,9 @@
 //! the host's stack is translated on the uplink, so that the host's firewall and routing see the
 //! containers' addresses, as they do with iptables. One table serves both, so a single packet may take the
 //! other way ([`deliver`]).
+//!
+//! Each hook has two programs, which differ in how they read ([`Kind`]): the first for what nearly all
+//! packets are, the second for the rest, so that nobody pays for what is rare.
 
 mod begin;
 mod bridge;
@@ -25,6 +28,7 @@ mod flow;
 mod from_endpoint;
 mod from_uplink;
 mod from_wire;
+mod outcome;
 mod published;
 mod rewrite;
 mod source_port;
@@ -37,6 +41,7 @@ pub use flow::insert_pair;
 pub use from_endpoint::from_endpoint;
 pub use from_uplink::from_uplink;
 pub use from_wire::from_wire;
+pub use outcome::Outcome;
 pub use published::{published_for_host, published_on_every_address};
 pub use to_endpoint::to_endpoint;
 pub use to_uplink::to_uplink;
@@ -47,7 +52,7 @@ use crate::{
     address::{Address, V4, V6},
     header::{IpHeader, ethertype},
     packet::Packet,
-    parse::{self, NoTransport, Parsed},
+    parse::{self, Kind, NoTransport, Parsed},
     reason::Reason,
     tables::{FamilyTables, Work},
 };
@@ -60,7 +65,7 @@ trait Steps<P, T> {
     /// Decides and translates. `None` asks for the flow that the steps have described to
     /// [`FamilyTables::describe_flow`]; once it is in the table, the steps run again and find it. So the
     /// first and the millionth packet of a flow are translated by the same lines.
-    fn run<A: Address>(
+    fn run<A: Address, K: Kind>(
         packet: &mut P,
         tables: &T,
         work: &mut Work<A>,
@@ -71,20 +76,21 @@ trait Steps<P, T> {
 
 /// What all hooks do first: leave alone what is not an untagged IP packet.
 #[inline(always)]
-fn by_family<S, P, T>(packet: &mut P, tables: &T) -> Reason
+fn by_family<S, K, P, T>(packet: &mut P, tables: &T) -> Outcome
 where
     S: Steps<P, T>,
+    K: Kind,
     P: Packet,
     T: FamilyTables<V4> + FamilyTables<V6>,
 {
     if packet.has_vlan_tag() {
-        return Reason::Vlan;
+        return Outcome::Judged(Reason::Vlan);
     }
     match packet.ethertype() {
-        V4::ETHERTYPE => run::<V4, S, P, T>(packet, tables),
-        V6::ETHERTYPE => run::<V6, S, P, T>(packet, tables),
-        ethertype::VLAN | ethertype::VLAN_SERVICE => by_tag(packet),
-        _ => Reason::NotIp,
+        V4::ETHERTYPE => run::<V4, S, K, P, T>(packet, tables),
+        V6::ETHERTYPE => run::<V6, S, K, P, T>(packet, tables),
+        ethertype::VLAN | ethertype::VLAN_SERVICE => Outcome::Judged(by_tag(packet)),
+        _ => Outcome::Judged(Reason::NotIp),
     }
 }
 
@@ -100,11 +106,11 @@ fn by_tag<P: Packet>(packet: &P) -> Reason {
 
 /// Reads the headers, and refuses what nobody may send.
 #[inline(always)]
-fn read<'a, A: Address, P: Packet>(
+fn read<'a, A: Address, K: Kind, P: Packet>(
     packet: &P,
     memory: &'a mut MaybeUninit<Parsed<A>>,
 ) -> Result<&'a Parsed<A>, Reason> {
-    let parsed = parse::read(packet, memory).ok_or(Reason::Malformed)?;
+    let parsed = parse::read::<A, K, P>(packet, memory).ok_or(Reason::Malformed)?;
     if parsed.ip.has_source_route {
         return Err(Reason::SourceRoute);
     }
@@ -116,33 +122,39 @@ fn read<'a, A: Address, P: Packet>(
 }
 
 #[inline(always)]
-fn run<A, S, P, T>(packet: &mut P, tables: &T) -> Reason
+fn run<A, S, K, P, T>(packet: &mut P, tables: &T) -> Outcome
 where
     A: Address,
     S: Steps<P, T>,
+    K: Kind,
+    P: Packet,
     T: FamilyTables<A>,
 {
-    if let Some(reason) = run_once::<A, S, P, T>(packet, tables, false) {
-        return reason;
+    if !K::IS_RARE && parse::is_rare::<A, P>(packet) {
+        return Outcome::Rare;
     }
-    match tables.insert_pair() {
+    if let Some(reason) = run_once::<A, S, K, P, T>(packet, tables, false) {
+        return Outcome::Judged(reason);
+    }
+    Outcome::Judged(match tables.insert_pair() {
         // Gone between insertion and look-up: only another CPU's removal can do that.
-        Ok(()) => run_once::<A, S, P, T>(packet, tables, true).unwrap_or(Reason::ConntrackRace),
+        Ok(()) => run_once::<A, S, K, P, T>(packet, tables, true).unwrap_or(Reason::ConntrackRace),
         Err(reason) => reason,
-    }
+    })
 }
 
 /// Not inlined: a stack frame that is gone before the flow is inserted, which needs one of its own.
 #[inline(never)]
-fn run_once<A, S, P, T>(packet: &mut P, tables: &T, is_again: bool) -> Option<Reason>
+fn run_once<A, S, K, P, T>(packet: &mut P, tables: &T, is_again: bool) -> Option<Reason>
 where
     A: Address,
     S: Steps<P, T>,
+    K: Kind,
     T: FamilyTables<A>,
 {
     let result = tables.with_work(|work| {
         work.is_again = is_again;
-        S::run::<A>(packet, tables, work)
+        S::run::<A, K>(packet, tables, work)
     });
     match result {
         Some(Ok(reason)) => reason,

@@ -6,29 +6,31 @@
 use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
-    engine::{Steps, by_family, flow},
+    engine::{Outcome, Steps, by_family, flow},
     network::{BridgePort, FamilyFlags, NetworkFlags},
     packet::Packet,
-    parse::{NoTransport, Parsed},
+    parse::{Kind, NoTransport, Parsed},
     reason::Reason,
     tables::{FamilyTables, Tables, Work},
 };
 
 /// Runs the hook.
 #[inline(always)]
-pub fn to_endpoint<P, T>(packet: &mut P, tables: &T) -> Reason
+pub fn to_endpoint<K, P, T>(packet: &mut P, tables: &T) -> Outcome
 where
+    K: Kind,
     P: Packet,
     T: FamilyTables<V4> + FamilyTables<V6>,
 {
-    let reason = by_family::<ToEndpoint, P, T>(packet, tables);
-    if reason == Reason::Vlan {
-        tagged(packet, tables)
-    } else if reason == Reason::NotIp && tables.bridge_port(packet.ifindex()).is_none() {
-        Reason::UnknownPort
-    } else {
-        reason
-    }
+    by_family::<ToEndpoint, K, P, T>(packet, tables).map(|reason| {
+        if reason == Reason::Vlan {
+            tagged(packet, tables)
+        } else if reason == Reason::NotIp && tables.bridge_port(packet.ifindex()).is_none() {
+            Reason::UnknownPort
+        } else {
+            reason
+        }
+    })
 }
 
 /// A tagged frame is switched like any other, so it must not get around icc=false.
@@ -55,7 +57,7 @@ struct ToEndpoint;
 
 impl<P: Packet, T> Steps<P, T> for ToEndpoint {
     #[inline(always)]
-    fn run<A: Address>(
+    fn run<A: Address, K: Kind>(
         packet: &mut P,
         tables: &T,
         work: &mut Work<A>,
@@ -64,7 +66,7 @@ impl<P: Packet, T> Steps<P, T> for ToEndpoint {
         T: FamilyTables<A>,
     {
         let port = tables.bridge_port(packet.ifindex()).ok_or(Reason::UnknownPort)?;
-        let parsed = super::read(packet, &mut work.parsed)?;
+        let parsed = super::read::<A, K, P>(packet, &mut work.parsed)?;
         let reason = match packet.ingress_ifindex() {
             0 => Reason::HostToContainer,
             ingress => match tables.bridge_port(ingress) {

@@ -7,32 +7,33 @@
 use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
-    engine::{Steps, begin, by_family, flow, rewrite},
+    engine::{Outcome, Steps, begin, by_family, flow, rewrite},
     network::NetworkFlags,
     packet::Packet,
-    parse::{self, NoTransport, Trackable},
+    parse::{self, Kind, NoTransport, Trackable},
     reason::Reason,
     tables::{FamilyTables, Work},
 };
 
 /// Runs the hook.
 #[inline(always)]
-pub fn to_uplink<P, T>(packet: &mut P, tables: &T) -> Reason
+pub fn to_uplink<K, P, T>(packet: &mut P, tables: &T) -> Outcome
 where
+    K: Kind,
     P: Packet,
     T: FamilyTables<V4> + FamilyTables<V6>,
 {
     if packet.ingress_ifindex() == 0 {
-        return Reason::HostTraffic;
+        return Outcome::Judged(Reason::HostTraffic);
     }
-    by_family::<ToUplink, P, T>(packet, tables)
+    by_family::<ToUplink, K, P, T>(packet, tables)
 }
 
 struct ToUplink;
 
 impl<P: Packet, T> Steps<P, T> for ToUplink {
     #[inline(always)]
-    fn run<A: Address>(
+    fn run<A: Address, K: Kind>(
         packet: &mut P,
         tables: &T,
         work: &mut Work<A>,
@@ -46,7 +47,7 @@ impl<P: Packet, T> Steps<P, T> for ToUplink {
         let Some(network) = tables.network_of(source) else {
             return Ok(Some(Reason::NotOurs));
         };
-        let parsed = super::read(packet, &mut work.parsed)?;
+        let parsed = super::read::<A, K, P>(packet, &mut work.parsed)?;
         let scope = Scope::Endpoint;
         match parsed.trackable() {
             Ok(tracked) if is_redirected(packet, tables, &tracked) => Ok(Some(Reason::NotOurs)),

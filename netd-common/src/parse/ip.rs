@@ -41,6 +41,16 @@ const MIN_IPV4_WORDS: u8 = 5;
 /// The longest.
 const MAX_IPV4_WORDS: u8 = 15;
 
+/// The first byte of an IPv4 header without options: the version, and the length in words.
+const PLAIN_IPV4: u8 = 4 << 4 | MIN_IPV4_WORDS;
+
+/// The ICMP messages that are common (RFC 792).
+const ICMP_ECHO_REPLY: u8 = 0;
+const ICMP_ECHO: u8 = 8;
+
+/// The highest type of an ICMPv6 error that is in use (RFC 4443 section 2.1).
+const ICMPV6_LAST_ERROR: u8 = 4;
+
 impl IpHeader for V4 {
     const ETHERTYPE: u16 = ethertype::IPV4;
     const SOURCE_OFFSET: u32 = 12;
@@ -77,6 +87,27 @@ impl IpHeader for V4 {
             payload_offset: offset + header_len,
             payload_len: total_len - header_len,
         })
+    }
+
+    #[inline(always)]
+    fn is_rare<P: Headers>(packet: &P, offset: u32) -> bool {
+        let (Some(first), Some([flags, fragment, _, proto])) =
+            (packet.load::<u8>(offset), packet.load::<[u8; 4]>(offset + 6))
+        else {
+            return false;
+        };
+        // Options, or a part of a packet: more fragments follow, or this is not the first.
+        if first != PLAIN_IPV4 || flags & 0x3f != 0 || fragment != 0 {
+            return true;
+        }
+        match proto {
+            proto::TCP | proto::UDP => false,
+            proto::ICMP => {
+                let kind = packet.load::<u8>(offset + size_of::<Ipv4Header>() as u32);
+                kind.is_some_and(|kind| !matches!(kind, ICMP_ECHO_REPLY | ICMP_ECHO))
+            }
+            _ => true,
+        }
     }
 
     /// Any byte that looks like the option is taken for it: walked from option to option, the list takes
@@ -151,6 +182,18 @@ impl IpHeader for V6 {
             payload_offset,
             payload_len,
         })
+    }
+
+    #[inline(always)]
+    fn is_rare<P: Headers>(packet: &P, offset: u32) -> bool {
+        match packet.load(offset + 6) {
+            Some(proto::TCP | proto::UDP) | None => false,
+            Some(proto::ICMPV6) => {
+                let kind = packet.load::<u8>(offset + size_of::<Ipv6Header>() as u32);
+                kind.is_some_and(|kind| kind <= ICMPV6_LAST_ERROR)
+            }
+            Some(_) => true,
+        }
     }
 
     /// The kernel refuses the routing header that was IPv6's (RFC 5095).

@@ -55,15 +55,15 @@ pub enum NoTransport {
     Malformed,
 }
 
-/// Reads the transport header.
+/// Reads the transport header of a packet that is whole.
 ///
 /// # Errors
 /// Why the packet can't be matched to a flow by its own header.
 #[inline(always)]
-pub fn transport<A: Address, P: Headers>(packet: &P, ip: &Ip<A>) -> Result<Transport, NoTransport> {
-    if ip.is_fragment {
-        return Err(NoTransport::Fragment);
-    }
+pub(super) fn transport<A: Address, P: Headers>(
+    packet: &P,
+    ip: &Ip<A>,
+) -> Result<Transport, NoTransport> {
     match (ip.proto, A::ETHERTYPE) {
         (proto::TCP, _) => tcp(packet, ip),
         (proto::UDP, _) => udp(packet, ip),

@@ -1,8 +1,9 @@
 //! Sends messages through the scene's hooks, and holds each hook to what no hook may do.
 
 use netd_common::{
-    engine,
+    engine::{self, Outcome},
     network::NetworkFlags,
+    parse::{Common, Kind, Rare},
     reason::{Reason, Verdict},
     tables::FamilyTables,
 };
@@ -20,18 +21,30 @@ use crate::{
 };
 
 impl Scene {
+    /// Runs one of a hook's two programs.
+    fn ask<K: Kind>(&self, hook: Hook, packet: &mut HostPacket) -> Outcome {
+        match hook {
+            Hook::FromUplink => engine::from_uplink::<K, _, _>(packet, &self.tables),
+            Hook::ToUplink => engine::to_uplink::<K, _, _>(packet, &self.tables),
+            Hook::FromEndpoint => engine::from_endpoint::<K, _, _>(packet, &self.tables),
+            Hook::ToEndpoint => engine::to_endpoint::<K, _, _>(packet, &self.tables),
+            Hook::FromBridge => engine::from_bridge::<K, _, _>(packet, &self.tables),
+            Hook::ToBridge => engine::to_bridge::<K, _, _>(packet, &self.tables),
+            Hook::Inwards | Hook::Outwards => unreachable!("a way and not a hook"),
+        }
+    }
+
     /// Runs one hook and holds it to what no hook may do: change or redirect a packet without saying so.
     #[track_caller]
     pub(crate) fn judge(&self, hook: Hook, packet: &mut HostPacket) -> Reason {
         let before = packet.frame.clone();
-        let reason = match hook {
-            Hook::FromUplink => engine::from_uplink(packet, &self.tables),
-            Hook::ToUplink => engine::to_uplink(packet, &self.tables),
-            Hook::FromEndpoint => engine::from_endpoint(packet, &self.tables),
-            Hook::ToEndpoint => engine::to_endpoint(packet, &self.tables),
-            Hook::FromBridge => engine::from_bridge(packet, &self.tables),
-            Hook::ToBridge => engine::to_bridge(packet, &self.tables),
-            Hook::Inwards | Hook::Outwards => unreachable!("a way and not a hook"),
+        let reason = match self.ask::<Common>(hook, packet) {
+            Outcome::Judged(reason) => reason,
+            Outcome::Rare if !self.has_rare_programs => Reason::NoProgram,
+            Outcome::Rare => match self.ask::<Rare>(hook, packet) {
+                Outcome::Judged(reason) => reason,
+                Outcome::Rare => unreachable!("handed over twice"),
+            },
         };
         if !changes(reason) {
             assert!(!packet.is_stored, "{hook:?}: a store into what is {reason:?}");

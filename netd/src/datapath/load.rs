@@ -2,7 +2,7 @@
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapData, MapError, MapInfo},
+    maps::{Map, MapData, MapError, MapInfo, ProgramArray},
     programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, Xdp},
 };
 use netd_common::names;
@@ -14,7 +14,7 @@ use super::{DatapathError, pins::Pins};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netd-ebpf.o"));
 
 /// The maps that are shared with the daemon before and after this one.
-const PINNED: [&str; 26] = [
+const PINNED: [&str; 27] = [
     "CONFIG",
     "NETWORKS",
     "BRIDGES",
@@ -25,6 +25,7 @@ const PINNED: [&str; 26] = [
     "UPLINK_MACS",
     "ISOLATION_SETS",
     "GENERATIONS",
+    names::RARE_PROGRAMS,
     "COUNTERS",
     "TRAFFIC",
     "CONNTRACK_V4",
@@ -70,15 +71,28 @@ pub(super) fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, DatapathError> {
     say_kept_size(pins, entries);
     let mut ebpf = loader.load(OBJECT)?;
     forward_packet_log(&mut ebpf);
-    for name in CLASSIFIERS {
+    for name in names::RARE.into_iter().chain(CLASSIFIERS) {
         classifier(&mut ebpf, name)?.load().map_err(program_error(name))?;
     }
+    put_rare_programs(&mut ebpf)?;
     for name in SOCKET_HOOKS {
         socket_hook(&mut ebpf, name)?.load().map_err(program_error(name))?;
     }
     xdp(&mut ebpf, names::FROM_WIRE)?.load().map_err(program_error(names::FROM_WIRE))?;
     pin_expiry(&mut ebpf, pins)?;
     Ok(ebpf)
+}
+
+/// Gives the programs of rare packets their places, before any program hands a packet over. Those of an
+/// earlier daemon are replaced one by one: each pair understands the same tables.
+fn put_rare_programs(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
+    let mut places: ProgramArray<MapData> = take_map(ebpf, names::RARE_PROGRAMS)?;
+    for (place, name) in (0..).zip(names::RARE) {
+        let program = classifier(ebpf, name)?.fd().map_err(program_error(name))?;
+        let error = |source| DatapathError::Map { name: names::RARE_PROGRAMS, source };
+        places.set(place, program, 0).map_err(error)?;
+    }
+    Ok(())
 }
 
 /// A table that holds flows keeps its size: `max_flows` is that of the next one.

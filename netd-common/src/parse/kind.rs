@@ -1,0 +1,52 @@
+//! The two kinds of packets: what nearly all are, and the rest. Each hook has a program for either.
+
+use super::{Ip, NoTransport, Transport, transport};
+use crate::{address::Address, packet::Headers};
+
+/// Which packets a program judges. Both take the same steps, but the verifier walks each program by itself,
+/// and common packets pay for no line that only rare ones need.
+pub trait Kind {
+    /// Whether this is the program for rare packets.
+    const IS_RARE: bool;
+
+    /// Reads the transport header.
+    ///
+    /// # Errors
+    /// Why the packet can't be matched to a flow by its own header.
+    fn transport<A: Address, P: Headers>(packet: &P, ip: &Ip<A>) -> Result<Transport, NoTransport>;
+}
+
+/// TCP, UDP and ICMP but its errors: whole, without IPv4 options and IPv6 extension headers.
+#[derive(Clone, Copy, Debug)]
+pub struct Common;
+
+/// Everything else; what is common is read as well, where there is only one program.
+#[derive(Clone, Copy, Debug)]
+pub struct Rare;
+
+impl Kind for Common {
+    const IS_RARE: bool = false;
+
+    #[inline(always)]
+    fn transport<A: Address, P: Headers>(packet: &P, ip: &Ip<A>) -> Result<Transport, NoTransport> {
+        transport::transport(packet, ip)
+    }
+}
+
+impl Kind for Rare {
+    const IS_RARE: bool = true;
+
+    #[inline(always)]
+    fn transport<A: Address, P: Headers>(packet: &P, ip: &Ip<A>) -> Result<Transport, NoTransport> {
+        if ip.is_fragment {
+            return Err(NoTransport::Fragment);
+        }
+        transport::transport(packet, ip)
+    }
+}
+
+/// Whether a packet is not [`Common`]. One that is cut short is malformed to either program.
+#[inline(always)]
+pub fn is_rare<A: Address, P: Headers>(packet: &P) -> bool {
+    A::is_rare(packet, packet.network_offset())
+}
