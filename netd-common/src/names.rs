@@ -18,19 +18,36 @@ pub const TO_ENDPOINT: &str = "to_endpoint";
 pub const FROM_BRIDGE: &str = "from_bridge";
 /// The classifier on a bridge, for what the host sends to its ports.
 pub const TO_BRIDGE: &str = "to_bridge";
-/// The programs of rare packets in [`RARE_PROGRAMS`], each in the place of the program that hands over to it.
-pub const RARE: [&str; 8] = [
-    "from_uplink_rare",
-    "to_uplink_rare",
-    "from_uplink_l3_rare",
-    "to_uplink_l3_rare",
-    "from_endpoint_rare",
-    "to_endpoint_rare",
-    "from_bridge_rare",
-    "to_bridge_rare",
+/// The other programs of the hooks, in [`PROGRAMS`] by the hook's place and
+/// [`crate::engine::Part`]: that of the program at a device is `hook * Part::COUNT + part`.
+pub const PARTS: [&str; 24] = [
+    "from_uplink_v6",
+    "from_uplink_rare_v4",
+    "from_uplink_rare_v6",
+    "to_uplink_v6",
+    "to_uplink_rare_v4",
+    "to_uplink_rare_v6",
+    "from_uplink_l3_v6",
+    "from_uplink_l3_rare_v4",
+    "from_uplink_l3_rare_v6",
+    "to_uplink_l3_v6",
+    "to_uplink_l3_rare_v4",
+    "to_uplink_l3_rare_v6",
+    "from_endpoint_v6",
+    "from_endpoint_rare_v4",
+    "from_endpoint_rare_v6",
+    "to_endpoint_v6",
+    "to_endpoint_rare_v4",
+    "to_endpoint_rare_v6",
+    "from_bridge_v6",
+    "from_bridge_rare_v4",
+    "from_bridge_rare_v6",
+    "to_bridge_v6",
+    "to_bridge_rare_v4",
+    "to_bridge_rare_v6",
 ];
 /// The map of programs that others hand packets over to.
-pub const RARE_PROGRAMS: &str = "RARE_PROGRAMS";
+pub const PROGRAMS: &str = "PROGRAMS";
 /// The connection table's expiry, run by the daemon.
 pub const EXPIRE_FLOWS: &str = "expire_flows";
 /// The socket hook of IPv4 connects.

@@ -177,7 +177,7 @@ reasons! {
     UnsupportedProtocol = "unsupported_protocol", Drop;
     /// The kernel had no memory to make the packet writable.
     NoMemory = "no_memory", Drop;
-    /// A rare packet whose program is missing: the daemon is just starting.
+    /// The program for packets of this kind is missing.
     NoProgram = "no_program", Drop;
 }
 

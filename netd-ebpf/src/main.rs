@@ -22,7 +22,8 @@ use aya_ebpf::{
     programs::{SockAddrContext, TcContext, XdpContext},
 };
 use netd_common::{
-    engine::{self, Outcome},
+    address::{V4, V6},
+    engine::{self, Outcome, Part},
     header::ETHERNET_LEN,
     names::Hook,
     parse::{Common, Rare},
@@ -31,7 +32,7 @@ use netd_common::{
 
 use crate::{
     frame::XdpFrame,
-    maps::RARE_PROGRAMS,
+    maps::PROGRAMS,
     packet::SkbPacket,
     tables::KernelTables,
     verdict::{conclude, conclude_frame},
@@ -49,82 +50,91 @@ pub(crate) fn from_wire(ctx: XdpContext) -> u32 {
     }
 }
 
-/// A hook's two programs: the one that its device carries, and the one that takes over rare packets, which
-/// has the same place in [`maps::RARE_PROGRAMS`] as in `names::RARE`.
+/// A hook's programs: the one that its device carries, which judges plain IPv4 packets, and those that it
+/// hands other packets over to. They stand in `names::PARTS` behind those of the hooks before.
 macro_rules! hook {
-    ($(#[doc = $doc:literal])+ $common:ident, $rare:ident = $place:literal, $hook:ident,
+    ($(#[doc = $doc:literal])+ $place:literal: $v4:ident, $v6:ident, $rare_v4:ident, $rare_v6:ident,
+     $hook:ident, $offset:expr, $judge:ident) => {
+        hook! { @program $(#[doc = $doc])+ $v4: Common<V4>, $place, $hook, $offset, $judge }
+        hook! { @program #[doc = "The same for IPv6."] $v6: Common<V6>, $place, $hook, $offset, $judge }
+        hook! {
+            @program #[doc = "The same for rare packets."]
+            $rare_v4: Rare<V4>, $place, $hook, $offset, $judge
+        }
+        hook! {
+            @program #[doc = "The same for rare packets of IPv6."]
+            $rare_v6: Rare<V6>, $place, $hook, $offset, $judge
+        }
+    };
+    (@program $(#[doc = $doc:literal])+ $name:ident: $kind:ty, $place:literal, $hook:ident,
      $offset:expr, $judge:ident) => {
         $(#[doc = $doc])+
         #[classifier]
-        pub(crate) fn $common(ctx: TcContext) -> i32 {
+        pub(crate) fn $name(ctx: TcContext) -> i32 {
             let mut packet = SkbPacket::new(&ctx, $offset);
-            match engine::$judge::<Common, _, _>(&mut packet, &KernelTables::new(ctx.skb.skb)) {
-                Outcome::Judged(reason) => conclude(&ctx, Hook::$hook, reason),
-                Outcome::Rare => {
-                    hand_over(&ctx, $place);
-                    conclude(&ctx, Hook::$hook, Reason::NoProgram)
-                }
+            let tables = KernelTables::new(ctx.skb.skb);
+            match engine::$judge::<$kind, _, _>(&mut packet, &tables) {
+                Outcome::Judged(reason) => return conclude(&ctx, Hook::$hook, reason),
+                Outcome::Elsewhere(part) => hand_over::<$place>(&ctx, part),
             }
-        }
-
-        /// The same for rare packets.
-        #[classifier]
-        pub(crate) fn $rare(ctx: TcContext) -> i32 {
-            let mut packet = SkbPacket::new(&ctx, $offset);
-            match engine::$judge::<Rare, _, _>(&mut packet, &KernelTables::new(ctx.skb.skb)) {
-                Outcome::Judged(reason) => conclude(&ctx, Hook::$hook, reason),
-                Outcome::Rare => conclude(&ctx, Hook::$hook, Reason::NoProgram),
-            }
+            conclude(&ctx, Hook::$hook, Reason::NoProgram)
         }
     };
 }
 
 hook! {
     /// Receives on an uplink with Ethernet header.
-    from_uplink, from_uplink_rare = 0, FromUplink, ETHERNET_LEN, from_uplink
+    0: from_uplink, from_uplink_v6, from_uplink_rare_v4, from_uplink_rare_v6, FromUplink, ETHERNET_LEN, from_uplink
 }
 
 hook! {
     /// Sends on an uplink with Ethernet header.
-    to_uplink, to_uplink_rare = 1, ToUplink, ETHERNET_LEN, to_uplink
+    1: to_uplink, to_uplink_v6, to_uplink_rare_v4, to_uplink_rare_v6, ToUplink, ETHERNET_LEN, to_uplink
 }
 
 hook! {
     /// Receives on an uplink without link-layer header: a tun device for one.
-    from_uplink_l3, from_uplink_l3_rare = 2, FromUplink, 0, from_uplink
+    2: from_uplink_l3, from_uplink_l3_v6, from_uplink_l3_rare_v4, from_uplink_l3_rare_v6, FromUplink, 0, from_uplink
 }
 
 hook! {
     /// Sends on an uplink without link-layer header.
-    to_uplink_l3, to_uplink_l3_rare = 3, ToUplink, 0, to_uplink
+    3: to_uplink_l3, to_uplink_l3_v6, to_uplink_l3_rare_v4, to_uplink_l3_rare_v6, ToUplink, 0, to_uplink
 }
 
 hook! {
     /// Receives from a container.
-    from_endpoint, from_endpoint_rare = 4, FromEndpoint, ETHERNET_LEN, from_endpoint
+    4: from_endpoint, from_endpoint_v6, from_endpoint_rare_v4, from_endpoint_rare_v6, FromEndpoint, ETHERNET_LEN, from_endpoint
 }
 
 hook! {
     /// Sends to a container.
-    to_endpoint, to_endpoint_rare = 5, ToEndpoint, ETHERNET_LEN, to_endpoint
+    5: to_endpoint, to_endpoint_v6, to_endpoint_rare_v4, to_endpoint_rare_v6, ToEndpoint, ETHERNET_LEN, to_endpoint
 }
 
 hook! {
     /// Receives on a bridge what its ports send to the host, or through it.
-    from_bridge, from_bridge_rare = 6, FromBridge, ETHERNET_LEN, from_bridge
+    6: from_bridge, from_bridge_v6, from_bridge_rare_v4, from_bridge_rare_v6, FromBridge, ETHERNET_LEN, from_bridge
 }
 
 hook! {
     /// Sends on a bridge to its ports.
-    to_bridge, to_bridge_rare = 7, ToBridge, ETHERNET_LEN, to_bridge
+    7: to_bridge, to_bridge_v6, to_bridge_rare_v4, to_bridge_rare_v6, ToBridge, ETHERNET_LEN, to_bridge
 }
 
-/// Goes on in the program for rare packets; comes back only where there is none.
+/// Goes on in another program of the hook; comes back only where there is none.
+///
+/// Each index is a constant: the kernel makes a jump of the call then.
 #[inline(always)]
-fn hand_over(ctx: &TcContext, place: u32) {
+fn hand_over<const PLACE: u32>(ctx: &TcContext, part: Part) {
     // SAFETY: the programs in the map are classifiers, as this one is, and nothing that lives on this
     // program's stack is of use to them.
-    unsafe { RARE_PROGRAMS.tail_call(ctx, place) };
+    let to = |part: Part| unsafe { PROGRAMS.tail_call(ctx, PLACE * Part::COUNT + part as u32) };
+    match part {
+        Part::CommonV6 => to(Part::CommonV6),
+        Part::RareV4 => to(Part::RareV4),
+        Part::RareV6 => to(Part::RareV6),
+    }
 }
 
 /// Looks again at a flow that the daemon names and removes it if it is over.

@@ -78,10 +78,11 @@ pub(crate) static COUNTERS: PerCpuArray<Counter> =
 #[map]
 pub(crate) static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(counters::SLOTS, 0);
 
-/// The programs of rare packets, in the order of `names::RARE`. Writer: the daemon, before it attaches any.
+/// The programs that others hand packets over to, in the order of `names::PARTS`. Writer: the daemon, before
+/// it attaches any.
 #[map]
-pub(crate) static RARE_PROGRAMS: ProgramArray =
-    ProgramArray::with_max_entries(names::RARE.len() as u32, 0);
+pub(crate) static PROGRAMS: ProgramArray =
+    ProgramArray::with_max_entries(names::PARTS.len() as u32, 0);
 
 /// Where the programs of one CPU ask for a route. Writer: the programs.
 #[map]

@@ -25,7 +25,7 @@ fn every_program_of_the_object_is_known_and_loads() -> Result<()> {
     let frame_hooks = [names::FROM_WIRE];
     let socket_hooks = [names::CONNECT_V4, names::CONNECT_V6];
     let mut datapath = Datapath::load(2)?;
-    for name in classifiers.into_iter().chain(names::RARE) {
+    for name in classifiers.into_iter().chain(names::PARTS) {
         datapath.classifier(name)?;
     }
     for name in frame_hooks {
@@ -34,7 +34,7 @@ fn every_program_of_the_object_is_known_and_loads() -> Result<()> {
     for name in socket_hooks {
         datapath.load_socket_hook(name)?;
     }
-    let known = classifiers.iter().chain(&names::RARE).chain(&frame_hooks).chain(&socket_hooks);
+    let known = classifiers.iter().chain(&names::PARTS).chain(&frame_hooks).chain(&socket_hooks);
     let known: BTreeSet<String> = known.map(|name| (*name).to_owned()).collect();
     let present: BTreeSet<String> = datapath.program_names().into_iter().collect();
     ensure!(present == known, "{present:?}");
@@ -50,7 +50,7 @@ const FRAGMENT: [u8; 60] = {
 };
 
 #[test]
-fn a_rare_packet_is_dropped_where_nobody_takes_it_over() -> Result<()> {
+fn a_packet_is_dropped_where_nobody_takes_it_over() -> Result<()> {
     let hooks = [
         names::FROM_UPLINK,
         names::TO_UPLINK,
@@ -60,10 +60,12 @@ fn a_rare_packet_is_dropped_where_nobody_takes_it_over() -> Result<()> {
         names::TO_BRIDGE,
     ];
     in_new_netns(&["link set lo up".to_owned()], || {
-        let mut datapath = Datapath::load_without_rare_programs(2)?;
+        let mut datapath = Datapath::load(2)?;
         for name in hooks {
             let place = Place { ifindex: 1, ingress_ifindex: 1, segment_len: 0 };
-            ensure!(datapath.run(name, place, &FRAGMENT)? == (Verdict::Drop, FRAGMENT.into()));
+            ensure!(
+                datapath.run_alone(name, place, &FRAGMENT)? == (Verdict::Drop, FRAGMENT.into())
+            );
         }
         let (packets, bytes) = (hooks.len() as u64, (hooks.len() * FRAGMENT.len()) as u64);
         ensure!(datapath.counters()? == BTreeMap::from([(Reason::NoProgram, (packets, bytes))]));

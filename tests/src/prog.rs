@@ -4,7 +4,7 @@
 pub mod flows;
 pub mod maps;
 
-use std::{env, fs, path::PathBuf, process::Command, thread};
+use std::{collections::BTreeSet, env, fs, path::PathBuf, process::Command, thread};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
@@ -35,6 +35,8 @@ pub const WIRE: u32 = 1;
 /// The object, loaded: programs and maps that are nobody else's.
 pub struct Datapath {
     ebpf: Ebpf,
+    /// The classifiers that have others to hand packets over to.
+    complete: BTreeSet<String>,
 }
 
 /// The device whose hook a packet is at, and the one that it came in on.
@@ -54,26 +56,11 @@ const IFINDEX: usize = 10;
 const GSO_SIZE: usize = 44;
 
 impl Datapath {
-    /// Loads the object, with the programs of rare packets in their places; a connection table holds
-    /// `max_halves` halves of flows.
-    ///
-    /// # Errors
-    /// Where there is no object, or the kernel refuses a map or one of those programs.
-    pub fn load(max_halves: u32) -> Result<Self> {
-        let mut this = Self::load_without_rare_programs(max_halves)?;
-        for (place, name) in (0..).zip(names::RARE) {
-            let program = this.classifier(name)?.fd()?.try_clone()?;
-            let map = this.ebpf.map_mut(names::RARE_PROGRAMS).context("no map of programs")?;
-            ProgramArray::try_from(map)?.set(place, &program, 0)?;
-        }
-        Ok(this)
-    }
-
-    /// The same with nobody to hand rare packets over to.
+    /// Loads the object; a connection table holds `max_halves` halves of flows.
     ///
     /// # Errors
     /// Where there is no object, or the kernel refuses a map.
-    pub fn load_without_rare_programs(max_halves: u32) -> Result<Self> {
+    pub fn load(max_halves: u32) -> Result<Self> {
         let path = object_path();
         let object = fs::read(&path)
             .with_context(|| format!("no eBPF object at {}; build it first", path.display()))?;
@@ -82,7 +69,7 @@ impl Datapath {
             .map_max_entries("CONNTRACK_V6", max_halves)
             .load(&object)
             .with_context(|| format!("{} cannot be loaded", path.display()))?;
-        Ok(Self { ebpf })
+        Ok(Self { ebpf, complete: BTreeSet::new() })
     }
 
     /// Runs a classifier on a frame: the verdict, and the frame as it leaves.
@@ -90,6 +77,20 @@ impl Datapath {
     /// # Errors
     /// Where the program cannot be loaded or the kernel refuses to run it on this frame.
     pub fn run(&mut self, name: &str, place: Place, frame: &[u8]) -> Result<(Verdict, Vec<u8>)> {
+        self.classifier(name)?;
+        self.run_alone(name, place, frame)
+    }
+
+    /// The same with nobody to hand the packet over to.
+    ///
+    /// # Errors
+    /// As for `run`.
+    pub fn run_alone(
+        &mut self,
+        name: &str,
+        place: Place,
+        frame: &[u8],
+    ) -> Result<(Verdict, Vec<u8>)> {
         let mut buffer = [0u32; GSO_SIZE + 1];
         buffer[INGRESS_IFINDEX] = place.ingress_ifindex;
         buffer[IFINDEX] = place.ifindex;
@@ -101,6 +102,21 @@ impl Datapath {
             REDIRECT => Ok((Verdict::Redirect, frame)),
             code => bail!("{name} has returned {code}"),
         }
+    }
+
+    /// Gives the programs that a hook hands packets over to their places.
+    fn put_parts(&mut self, hook: &str) -> Result<()> {
+        for (place, name) in (0..).zip(names::PARTS) {
+            let part = name.strip_prefix(hook);
+            let is_of_hook = matches!(part, Some("_v6" | "_rare_v4" | "_rare_v6"));
+            if !is_of_hook {
+                continue;
+            }
+            let program = self.alone(name)?.fd()?.try_clone()?;
+            let map = self.ebpf.map_mut(names::PROGRAMS).context("no map of programs")?;
+            ProgramArray::try_from(map)?.set(place, &program, 0)?;
+        }
+        Ok(())
     }
 
     /// Runs a classifier `repeat` times on the same frame: the last code, and what the frame has become.
@@ -119,7 +135,7 @@ impl Datapath {
             repeat,
             ..TestRunOptions::default()
         };
-        let result = self.classifier(name)?.test_run(options)?;
+        let result = self.alone(name)?.test_run(options)?;
         after.truncate(result.data_size_out as usize);
         Ok((result.return_value, after))
     }
@@ -157,11 +173,19 @@ impl Datapath {
         Ok(program)
     }
 
-    /// A classifier, loaded.
+    /// A classifier, loaded, as are those that it hands packets over to.
     ///
     /// # Errors
     /// Where there is none of that name or the verifier refuses it.
     pub fn classifier(&mut self, name: &str) -> Result<&mut SchedClassifier> {
+        if self.complete.insert(name.to_owned()) {
+            self.put_parts(name)?;
+        }
+        self.alone(name)
+    }
+
+    /// A classifier, loaded.
+    fn alone(&mut self, name: &str) -> Result<&mut SchedClassifier> {
         let program: &mut SchedClassifier = self.program(name)?.try_into()?;
         if program.fd().is_err() {
             program.load().with_context(|| format!("{name} cannot be loaded"))?;

@@ -54,7 +54,7 @@ where
     if ip.dst.is_multicast() {
         return Ok(());
     }
-    let transport = Rare::transport(frame, &ip);
+    let transport = Rare::<A>::transport(frame, &ip);
     if tables.network_of(ip.src).is_some() && !is_of_flow(tables, &ip, &transport) {
         return Err(Reason::SpoofedSource);
     }

@@ -16,8 +16,8 @@
 //! containers' addresses, as they do with iptables. One table serves both, so a single packet may take the
 //! other way ([`deliver`]).
 //!
-//! Each hook has two programs, which differ in how they read ([`Kind`]): the first for what nearly all
-//! packets are, the second for the rest, so that nobody pays for what is rare.
+//! Each hook has a program for each [`Kind`] of packets, which differ in what they read: those for what
+//! nearly all packets are, those for the rest, so that nobody pays for what is rare.
 
 mod begin;
 mod bridge;
@@ -41,7 +41,7 @@ pub use flow::insert_pair;
 pub use from_endpoint::from_endpoint;
 pub use from_uplink::from_uplink;
 pub use from_wire::from_wire;
-pub use outcome::Outcome;
+pub use outcome::{Outcome, Part};
 pub use published::{published_for_host, published_on_every_address};
 pub use to_endpoint::to_endpoint;
 pub use to_uplink::to_uplink;
@@ -130,8 +130,11 @@ where
     P: Packet,
     T: FamilyTables<A>,
 {
+    if K::FAMILY != A::FAMILY {
+        return Outcome::Elsewhere(Part::of(A::FAMILY, K::IS_RARE));
+    }
     if !K::IS_RARE && parse::is_rare::<A, P>(packet) {
-        return Outcome::Rare;
+        return Outcome::Elsewhere(Part::of(A::FAMILY, true));
     }
     if let Some(reason) = run_once::<A, S, K, P, T>(packet, tables, false) {
         return Outcome::Judged(reason);

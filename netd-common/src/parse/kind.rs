@@ -1,11 +1,18 @@
-//! The two kinds of packets: what nearly all are, and the rest. Each hook has a program for either.
+//! The two kinds of packets, what nearly all are and the rest, in each family. A hook has a program for each.
+
+use core::marker::PhantomData;
 
 use super::{Ip, NoTransport, Transport, transport};
-use crate::{address::Address, packet::Headers};
+use crate::{
+    address::{Address, Family},
+    packet::Headers,
+};
 
-/// Which packets a program judges. Both take the same steps, but the verifier walks each program by itself,
+/// Which packets a program judges. All take the same steps, but the verifier walks each program by itself,
 /// and common packets pay for no line that only rare ones need.
 pub trait Kind {
+    /// The family of its packets.
+    const FAMILY: Family;
     /// Whether this is the program for rare packets.
     const IS_RARE: bool;
 
@@ -18,13 +25,14 @@ pub trait Kind {
 
 /// TCP, UDP and ICMP but its errors: whole, without IPv4 options and IPv6 extension headers.
 #[derive(Clone, Copy, Debug)]
-pub struct Common;
+pub struct Common<F>(PhantomData<F>);
 
 /// Everything else; what is common is read as well, where there is only one program.
 #[derive(Clone, Copy, Debug)]
-pub struct Rare;
+pub struct Rare<F>(PhantomData<F>);
 
-impl Kind for Common {
+impl<F: Address> Kind for Common<F> {
+    const FAMILY: Family = F::FAMILY;
     const IS_RARE: bool = false;
 
     #[inline(always)]
@@ -33,7 +41,8 @@ impl Kind for Common {
     }
 }
 
-impl Kind for Rare {
+impl<F: Address> Kind for Rare<F> {
+    const FAMILY: Family = F::FAMILY;
     const IS_RARE: bool = true;
 
     #[inline(always)]

@@ -164,7 +164,7 @@ fn way_to(reason: Reason, scene: &mut Scene) -> (At, HostPacket) {
         Reason::IcmpError => packet(TO_UPLINK, &call.with_kind(Kind::Icmp(1))),
         Reason::UnsupportedProtocol => packet(TO_UPLINK, &call.with_kind(Kind::Other(47))),
         Reason::NoProgram => {
-            scene.has_rare_programs = false;
+            scene.has_programs = false;
             changed(FROM_UPLINK, &web, |packet| packet.frame = web.fragment())
         }
         Reason::NoMemory => changed(FROM_UPLINK, &web, |packet| packet.has_memory = false),

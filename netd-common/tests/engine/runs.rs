@@ -1,7 +1,8 @@
 //! Sends messages through the scene's hooks, and holds each hook to what no hook may do.
 
 use netd_common::{
-    engine::{self, Outcome},
+    address::{V4, V6},
+    engine::{self, Outcome, Part},
     network::NetworkFlags,
     parse::{Common, Kind, Rare},
     reason::{Reason, Verdict},
@@ -21,7 +22,7 @@ use crate::{
 };
 
 impl Scene {
-    /// Runs one of a hook's two programs.
+    /// Runs one of a hook's programs.
     fn ask<K: Kind>(&self, hook: Hook, packet: &mut HostPacket) -> Outcome {
         match hook {
             Hook::FromUplink => engine::from_uplink::<K, _, _>(packet, &self.tables),
@@ -34,18 +35,25 @@ impl Scene {
         }
     }
 
+    /// Goes on in the program that the outcome of another names.
+    fn hand_over(&self, hook: Hook, packet: &mut HostPacket, outcome: Outcome) -> Reason {
+        let next = match outcome {
+            Outcome::Judged(reason) => return reason,
+            Outcome::Elsewhere(_) if !self.has_programs => return Reason::NoProgram,
+            Outcome::Elsewhere(Part::CommonV6) => self.ask::<Common<V6>>(hook, packet),
+            Outcome::Elsewhere(Part::RareV4) => self.ask::<Rare<V4>>(hook, packet),
+            Outcome::Elsewhere(Part::RareV6) => self.ask::<Rare<V6>>(hook, packet),
+        };
+        assert_ne!(next, outcome, "handed over to itself");
+        self.hand_over(hook, packet, next)
+    }
+
     /// Runs one hook and holds it to what no hook may do: change or redirect a packet without saying so.
     #[track_caller]
     pub(crate) fn judge(&self, hook: Hook, packet: &mut HostPacket) -> Reason {
         let before = packet.frame.clone();
-        let reason = match self.ask::<Common>(hook, packet) {
-            Outcome::Judged(reason) => reason,
-            Outcome::Rare if !self.has_rare_programs => Reason::NoProgram,
-            Outcome::Rare => match self.ask::<Rare>(hook, packet) {
-                Outcome::Judged(reason) => reason,
-                Outcome::Rare => unreachable!("handed over twice"),
-            },
-        };
+        let first = self.ask::<Common<V4>>(hook, packet);
+        let reason = self.hand_over(hook, packet, first);
         if !changes(reason) {
             assert!(!packet.is_stored, "{hook:?}: a store into what is {reason:?}");
             assert_eq!(packet.frame, before, "{hook:?}: {reason:?}");

@@ -76,8 +76,8 @@ pub(crate) enum Datapath {
 pub(crate) struct Scene {
     pub(crate) datapath: Datapath,
     pub(crate) tables: HostTables,
-    /// Whether there is a program to hand rare packets over to.
-    pub(crate) has_rare_programs: bool,
+    /// Whether there are programs to hand packets over to.
+    pub(crate) has_programs: bool,
 }
 
 impl Scene {
@@ -106,7 +106,7 @@ impl Scene {
         }
         populate::<V4>(&mut tables);
         populate::<V6>(&mut tables);
-        Self { datapath, tables, has_rare_programs: true }
+        Self { datapath, tables, has_programs: true }
     }
 
     pub(crate) fn wait(&self, secs: u32) {

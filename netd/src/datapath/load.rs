@@ -25,7 +25,7 @@ const PINNED: [&str; 27] = [
     "UPLINK_MACS",
     "ISOLATION_SETS",
     "GENERATIONS",
-    names::RARE_PROGRAMS,
+    names::PROGRAMS,
     "COUNTERS",
     "TRAFFIC",
     "CONNTRACK_V4",
@@ -71,10 +71,10 @@ pub(super) fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, DatapathError> {
     say_kept_size(pins, entries);
     let mut ebpf = loader.load(OBJECT)?;
     forward_packet_log(&mut ebpf);
-    for name in names::RARE.into_iter().chain(CLASSIFIERS) {
+    for name in names::PARTS.into_iter().chain(CLASSIFIERS) {
         classifier(&mut ebpf, name)?.load().map_err(program_error(name))?;
     }
-    put_rare_programs(&mut ebpf)?;
+    put_parts(&mut ebpf)?;
     for name in SOCKET_HOOKS {
         socket_hook(&mut ebpf, name)?.load().map_err(program_error(name))?;
     }
@@ -83,13 +83,13 @@ pub(super) fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, DatapathError> {
     Ok(ebpf)
 }
 
-/// Gives the programs of rare packets their places, before any program hands a packet over. Those of an
-/// earlier daemon are replaced one by one: each pair understands the same tables.
-fn put_rare_programs(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
-    let mut places: ProgramArray<MapData> = take_map(ebpf, names::RARE_PROGRAMS)?;
-    for (place, name) in (0..).zip(names::RARE) {
+/// Gives the programs that others hand packets over to their places, before any does. Those of an earlier
+/// daemon are replaced one by one: all understand the same tables.
+fn put_parts(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
+    let mut places: ProgramArray<MapData> = take_map(ebpf, names::PROGRAMS)?;
+    for (place, name) in (0..).zip(names::PARTS) {
         let program = classifier(ebpf, name)?.fd().map_err(program_error(name))?;
-        let error = |source| DatapathError::Map { name: names::RARE_PROGRAMS, source };
+        let error = |source| DatapathError::Map { name: names::PROGRAMS, source };
         places.set(place, program, 0).map_err(error)?;
     }
     Ok(())
