@@ -1,6 +1,9 @@
-//! `cargo xtask verify`: what the running kernel's verifier says about every program.
+//! `cargo xtask verify`: what the running kernel's verifier says about every program, and whether that is
+//! still within the bounds that are committed (`bounds`).
 //!
 //! Programs are loaded and dropped again; nothing is attached, and nothing stays.
+
+mod bounds;
 
 use std::{
     env,
@@ -14,7 +17,12 @@ use aya::{
 };
 use nix::sched::{CloneFlags, unshare};
 
-use crate::{bpf_object::BpfObject, ebpf, mounts, process, stack_depth, workspace::Workspace};
+use crate::{
+    bpf_object::BpfObject,
+    ebpf, mounts, process, stack_depth,
+    verify::bounds::{Bounds, Cost},
+    workspace::Workspace,
+};
 
 /// How much of a verifier's log is shown: what it ends with is the reason.
 const LOG_LINES: usize = 60;
@@ -27,8 +35,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     object: Option<PathBuf>,
     /// Verifies the object that logs each packet
-    #[arg(long, conflicts_with = "object")]
+    #[arg(long, conflicts_with_all = ["object", "accept"])]
     packet_log: bool,
+    /// Takes what the programs cost as the bounds to hold them to
+    #[arg(long)]
+    accept: bool,
+    /// Only prints; so does --packet-log, whose programs have no bounds
+    #[arg(long, conflicts_with = "accept")]
+    unbounded: bool,
     /// Set where xtask calls itself through sudo, so that a sudo that gives no root ends there
     #[arg(long, hide = true)]
     through_sudo: bool,
@@ -37,7 +51,7 @@ pub(crate) struct Args {
 /// Prints one row for each program.
 ///
 /// # Errors
-/// Fails if a program does not pass the verifier, after all of them were tried.
+/// Fails if a program does not pass the verifier or costs more than its bound, after all of them were tried.
 pub(crate) fn verify(workspace: &Workspace, args: &Args) -> Result<()> {
     let object = match &args.object {
         Some(object) => object.clone(),
@@ -46,14 +60,21 @@ pub(crate) fn verify(workspace: &Workspace, args: &Args) -> Result<()> {
     if !process::is_root() && !args.through_sudo {
         // Built as the user, loaded as root.
         let xtask = env::current_exe().context("cannot tell where xtask is")?;
-        return process::run(
-            process::as_root(xtask)?.args(["verify", "--through-sudo", "--object"]).arg(&object),
-        );
+        let mut again = process::as_root(xtask)?;
+        again.args(["verify", "--through-sudo", "--object"]).arg(&object);
+        let flags = [("--accept", args.accept), ("--unbounded", args.unbounded || args.packet_log)];
+        again.args(flags.iter().filter(|flag| flag.1).map(|flag| flag.0));
+        return process::run(&mut again);
     }
-    load_all(&object)
+    let costs = load_all(&object)?;
+    if args.accept {
+        return bounds::accept(workspace, costs);
+    }
+    if args.unbounded || args.packet_log { Ok(()) } else { bounds::check(workspace, &costs) }
 }
 
-fn load_all(path: &Path) -> Result<()> {
+/// Prints a row for each program: what they cost.
+fn load_all(path: &Path) -> Result<Bounds> {
     let object = BpfObject::read(path)?;
     mount_private_bpffs()?;
     let mut ebpf = EbpfLoader::new()
@@ -65,11 +86,11 @@ fn load_all(path: &Path) -> Result<()> {
         "{:<24} {:>10} {:>12} {:>14} {:>13}",
         "program", "verified", "stack", "translated", "jited"
     );
-    let mut refused = Vec::new();
+    let (mut costs, mut refused) = (Bounds::new(), Vec::new());
     for name in program_names(&ebpf) {
         let program = ebpf.program_mut(&name).context("a program is gone")?;
-        match load(program).and_then(|()| row(&object, &name, program)) {
-            Ok(row) => println!("{row}"),
+        match load(program).and_then(|()| measure(&object, &name, program)) {
+            Ok(cost) => _ = costs.insert(name, cost),
             Err(error) => {
                 println!("{name:<24} refused");
                 eprintln!("{name}: {error:#}");
@@ -85,7 +106,7 @@ fn load_all(path: &Path) -> Result<()> {
     if !refused.is_empty() {
         bail!("the kernel refuses {}", refused.join(", "));
     }
-    Ok(())
+    Ok(costs)
 }
 
 fn program_names(ebpf: &Ebpf) -> Vec<String> {
@@ -123,17 +144,20 @@ fn explain(error: ProgramError) -> anyhow::Error {
     error.into()
 }
 
-fn row(object: &BpfObject, name: &str, program: &Program) -> Result<String> {
+/// Prints a program's row.
+fn measure(object: &BpfObject, name: &str, program: &Program) -> Result<Cost> {
     let info = program.info().context("the kernel says nothing about it")?;
+    let at = object.find(name).context("the object has no such function")?;
+    let stack = stack_depth::total_bytes(&stack_depth::deepest_chain(object, at));
+    let verified = info.verified_instruction_count();
     let number = |value: Option<u32>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
-    let stack = object.find(name).map(|at| stack_depth::deepest_chain(object, at));
-    Ok(format!(
-        "{name:<24} {:>10} {:>12} {:>14} {:>13}",
-        number(info.verified_instruction_count()),
-        number(stack.map(|chain| stack_depth::total_bytes(&chain))),
+    println!(
+        "{name:<24} {:>10} {stack:>12} {:>14} {:>13}",
+        number(verified),
         number(info.size_translated()),
         info.size_jitted(),
-    ))
+    );
+    Ok(Cost { verified: verified.context("this kernel does not say what it walked")?, stack })
 }
 
 /// Gives this process a BPF file system of its own, for maps that ask to be pinned: apart from
