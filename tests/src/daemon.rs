@@ -13,6 +13,7 @@ use crate::{
     data_path::DataPath,
     netns::{Namespace, PINS_DIR, PINS_PREFIX},
     process::{Outcome, Running, run_in},
+    reasons,
 };
 
 /// The connection table of a test's daemon: small, since every world has one.
@@ -240,6 +241,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.running = None;
+        reasons::tell_of_pins(&self.bpffs);
         // With the pins go the socket hooks. The classifiers go with the devices of the namespace.
         let _ = fs::remove_dir_all(&self.bpffs);
         let _ = fs::remove_dir_all(&self.dir);

@@ -11,5 +11,6 @@ pub mod packet;
 pub mod process;
 pub mod prog;
 pub mod raw;
+pub mod reasons;
 pub mod servers;
 pub mod topology;

@@ -15,7 +15,7 @@ use aya::{
 use netd_common::{names, reason::Verdict};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::process::run;
+use crate::{process::run, reasons};
 
 /// `TC_ACT_UNSPEC` of `linux/pkt_cls.h`: other programs have their say.
 const PASS: u32 = u32::MAX;
@@ -209,6 +209,14 @@ impl Datapath {
 
     fn program(&mut self, name: &str) -> Result<&mut Program> {
         self.ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))
+    }
+}
+
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        if let Ok(counters) = self.counters() {
+            reasons::tell(&counters);
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! Tests are always compiled as the calling user. Those that need root are then started through
 //! sudo, by cargo's own `runner` setting; cargo itself never runs as root because of us.
 
+mod reasons;
+
 use std::{env, ffi::OsString, process::Command};
 
 use anyhow::{Result, bail};
@@ -71,8 +73,9 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<()> {
         build::build(workspace, &build::Args { release: false, packet_log: false })?;
     }
 
+    reasons::forget(workspace)?;
     let mut failed = Vec::new();
-    for layer in layers {
+    for &layer in &layers {
         for data_path in layer.data_paths() {
             let mut cargo = cargo_test(workspace, layer, data_path, &[])?;
             cargo.args(&args.filter).arg("--").args(&args.test_args);
@@ -80,6 +83,10 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<()> {
                 failed.push(format!("{error:#}"));
             }
         }
+    }
+    let is_whole = layers.len() == 3 && args.filter.is_none() && args.test_args.is_empty();
+    if let Err(error) = reasons::report(workspace, is_whole) {
+        failed.push(format!("{error:#}"));
     }
     if !failed.is_empty() {
         bail!("{}", failed.join("\n"));
@@ -140,6 +147,7 @@ fn cargo_test(
     cargo.env("NETD_PACKET_LOG_BIN", workspace.netd_with_packet_log(false));
     cargo.env("NETD_TEST_DATAPATH", data_path);
     cargo.env("NETD_EBPF_OBJECT", ebpf::path(workspace, false));
+    cargo.env(reasons::VARIABLE, reasons::file(workspace));
     cargo.envs(settings.iter().map(|(name, value)| (name, value)));
     if matches!(layer, Layer::Datapath | Layer::System) && !process::is_root() {
         let runner = as_root_runner(&cargo)?;

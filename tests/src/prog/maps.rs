@@ -1,7 +1,6 @@
 //! What the daemon writes into the maps, written by tests, and the counters.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
 };
@@ -17,10 +16,10 @@ use netd_common::{
     counters::{Counter, Traffic},
     network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, TrustedKey},
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey, port_prefixes},
-    reason::Reason,
 };
 
 use super::Datapath;
+use crate::reasons::{self, Counters};
 
 /// A published port, or a range of them.
 #[derive(Clone, Debug)]
@@ -239,18 +238,10 @@ impl Datapath {
     ///
     /// # Errors
     /// Where the counters cannot be read.
-    pub fn counters(&self) -> Result<BTreeMap<Reason, (u64, u64)>> {
+    pub fn counters(&self) -> Result<Counters> {
         let map: PerCpuArray<&MapData, Counter> =
             self.ebpf.map("COUNTERS").context("no map COUNTERS")?.try_into()?;
-        let mut counters = BTreeMap::new();
-        for &reason in Reason::ALL {
-            let values = map.get(&(reason as u32), 0)?;
-            let sum = values.iter().fold(Counter::default(), |sum, cpu| add(sum, *cpu));
-            if sum != Counter::default() {
-                counters.insert(reason, (sum.packets, sum.bytes));
-            }
-        }
-        Ok(counters)
+        reasons::read(&map)
     }
 
     fn set<V: Pod>(&mut self, name: &str, index: u32, value: V) -> Result<()> {
@@ -276,6 +267,6 @@ impl Datapath {
     }
 }
 
-fn add(a: Counter, b: Counter) -> Counter {
+pub(crate) fn add(a: Counter, b: Counter) -> Counter {
     Counter { packets: a.packets + b.packets, bytes: a.bytes + b.bytes }
 }
