@@ -73,6 +73,8 @@ pub(crate) fn cargo(
         cargo.env_remove(name);
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", rustc_flags(&toolchain.bpf_linker));
+    // Pieces compiled apart are inlined less, and then need more stack than there is.
+    cargo.env("CARGO_INCREMENTAL", "0");
     // Lets a stable compiler accept `-Z build-std`.
     cargo.env("RUSTC_BOOTSTRAP", "1");
     if let Some(library) = &toolchain.library {
