@@ -11,6 +11,7 @@ use core::{
 use bytemuck::Pod;
 
 use crate::{
+    counters::{FamilyCounts, FlowCount},
     header::IpHeader,
     network::{Network, NetworkFamily},
     pod::map_type,
@@ -33,6 +34,8 @@ pub trait Address: IpHeader + Pod + Eq + Ord + Hash + Debug + Into<IpAddr> {
     const BITS: u32;
     /// The unspecified address; as a published port's host address it means "any local address".
     const UNSPECIFIED: Self;
+    /// Where the flows of the family are counted.
+    const FLOW_COUNTS: FamilyCounts;
 
     /// [`Self::UNSPECIFIED`], in a way that the BPF compiler does not turn into a call of memset.
     fn unspecified() -> Self;
@@ -183,6 +186,7 @@ impl Address for V4 {
     const FAMILY: Family = Family::V4;
     const BITS: u32 = 32;
     const UNSPECIFIED: Self = Self { be: 0 };
+    const FLOW_COUNTS: FamilyCounts = FlowCount::V4;
 
     #[inline(always)]
     fn unspecified() -> Self {
@@ -248,6 +252,7 @@ impl Address for V6 {
     const FAMILY: Family = Family::V6;
     const BITS: u32 = 128;
     const UNSPECIFIED: Self = Self { be: [0; 4] };
+    const FLOW_COUNTS: FamilyCounts = FlowCount::V6;
 
     #[inline(always)]
     fn unspecified() -> Self {

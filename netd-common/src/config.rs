@@ -1,8 +1,12 @@
 //! The switches and timers that the programs read: one element, written by the daemon.
 
+mod timeout;
+
+pub use timeout::{Profile, Timeout};
+
 use crate::pod::map_type;
 
-/// The data path's configuration. Layout: 112 bytes, native order.
+/// The data path's configuration. Layout: 128 bytes, native order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DatapathConfig {
@@ -14,12 +18,14 @@ pub struct DatapathConfig {
     pub timeout_secs: [u32; Timeout::COUNT],
     /// Bits of [`ConfigFlags`].
     pub flags: u32,
+    /// The most flows of one family; the tables of both families are of one size.
+    pub max_flows: u32,
     /// Always zero; brings the size to a multiple of 8.
-    pub reserved: [u32; 10],
+    pub reserved: u32,
 }
 
 map_type! {
-    DatapathConfig = 112;
+    DatapathConfig = 128;
 }
 
 /// Bits of [`DatapathConfig::flags`].
@@ -30,67 +36,21 @@ impl ConfigFlags {
     pub const FLOW_ACCOUNTING: u32 = 1;
     /// At least one range of ports is published, so the range table is worth a look.
     pub const RANGES_PUBLISHED: u32 = 1 << 1;
-}
-
-/// A timer of the connection table, named as in conntrack(8) and in `[timeouts]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Timeout {
-    /// A SYN without an answer.
-    TcpSynSent,
-    /// A SYN-ACK without its ACK.
-    TcpSynRecv,
-    /// An established connection.
-    TcpEstablished,
-    /// One side has closed.
-    TcpFinWait,
-    /// Both sides have closed.
-    TcpTimeWait,
-    /// Reset.
-    TcpClose,
-    /// Picked up in the middle, heard from one side.
-    TcpUnacknowledged,
-    /// UDP without a reply.
-    Udp,
-    /// UDP with packets both ways.
-    UdpStream,
-    /// ICMP echo.
-    Icmp,
-    /// Any other protocol.
-    Generic,
-}
-
-impl Timeout {
-    /// How many timers there are.
-    pub const COUNT: usize = 11;
-
-    /// Every timer with its name and its default: the kernel's own conntrack values
-    /// (`net/netfilter/nf_conntrack_proto_*.c`), which is what iptables users have.
-    pub const LINUX: [(Self, &'static str, u32); Self::COUNT] = [
-        (Self::TcpSynSent, "tcp_syn_sent", 120),
-        (Self::TcpSynRecv, "tcp_syn_recv", 60),
-        (Self::TcpEstablished, "tcp_established", 432_000),
-        (Self::TcpFinWait, "tcp_fin_wait", 120),
-        (Self::TcpTimeWait, "tcp_time_wait", 120),
-        (Self::TcpClose, "tcp_close", 10),
-        (Self::TcpUnacknowledged, "tcp_unacknowledged", 300),
-        (Self::Udp, "udp", 30),
-        (Self::UdpStream, "udp_stream", 120),
-        (Self::Icmp, "icmp", 30),
-        (Self::Generic, "generic", 600),
-    ];
+    /// A lone ACK picks up a connection in the middle (`nf_conntrack_tcp_loose`).
+    pub const TCP_LOOSE: u32 = 1 << 2;
 }
 
 impl DatapathConfig {
-    /// The configuration with default timers and every switch off.
+    /// The configuration with the timers and switches of Linux.
     pub const DEFAULT: Self = {
-        let mut timeout_secs = [0; Timeout::COUNT];
-        let mut i = 0;
-        while i < Timeout::COUNT {
-            timeout_secs[Timeout::LINUX[i].0 as usize] = Timeout::LINUX[i].2;
-            i += 1;
+        Self {
+            netns_cookie: 0,
+            secret: [0; 2],
+            timeout_secs: Timeout::of_profile(Profile::Linux),
+            flags: ConfigFlags::TCP_LOOSE,
+            max_flows: u32::MAX,
+            reserved: 0,
         }
-        Self { netns_cookie: 0, secret: [0; 2], timeout_secs, flags: 0, reserved: [0; 10] }
     };
 
     /// How long a flow with this timer lives without a packet.

@@ -6,20 +6,24 @@
 //! ```
 //! One look-up tells everything about a packet, whichever way it goes. Each half's key follows from
 //! the other half ([`CtEntry::peer_key`]), so there are no pointers to lose. A half is written only by
-//! packets of its own direction; who needs the state of the flow reads both ([`FlowState::of`]).
+//! packets of its own direction, but for [`CtEntry::peer_seen`]; who needs the state of the flow reads both
+//! ([`FlowState::of`]).
 //!
 //! The **reply half is created first and with NOEXIST**: its insertion is the allocation of the source
 //! port, and a flow with an original half always has a reply half.
 
+mod pressure;
 mod scratch;
+mod seen;
 mod state;
 
+pub use pressure::Pressure;
 pub use scratch::{NewFlow, Scratch};
+pub use seen::Seen;
 pub use state::FlowState;
 
 use crate::{
     address::{Address, Port, V4, V6},
-    header::tcp_flags,
     network::Endpoint,
     pod::map_type,
 };
@@ -96,8 +100,10 @@ pub struct CtEntry<A> {
     pub peer_scope: u8,
     /// The largest IP packet that may be redirected. Units: bytes.
     pub mtu: u16,
+    /// Bits of [`Seen`]: `FIN` once the other direction has carried one. Written by the other direction.
+    pub peer_seen: u8,
     /// Always zero.
-    pub reserved: u32,
+    pub reserved: [u8; 3],
     /// Packets of this direction, counted when flow accounting is on.
     pub packets: u64,
     /// Bytes of this direction, from the IP header on.
@@ -138,25 +144,6 @@ impl CtFlags {
     pub const FAST: u16 = 1 << 3;
     /// The reply half may be found by any remote endpoint (endpoint-independent filtering).
     pub const ENDPOINT_INDEPENDENT: u16 = 1 << 4;
-}
-
-/// Bits of [`CtEntry::seen`]: TCP's own flags, where they stand in the header, and one more. So a header
-/// is taken over by one mask, without a branch for each flag that the verifier would follow.
-pub struct Seen;
-
-impl Seen {
-    /// A TCP FIN.
-    pub const FIN: u8 = tcp_flags::FIN;
-    /// A TCP SYN.
-    pub const SYN: u8 = tcp_flags::SYN;
-    /// A TCP RST.
-    pub const RST: u8 = tcp_flags::RST;
-    /// A TCP ACK.
-    pub const ACK: u8 = tcp_flags::ACK;
-    /// Any packet at all. (Where TCP has PSH, which says nothing of the connection's state.)
-    pub const PACKET: u8 = 1 << 3;
-    /// The flags that TCP's state follows from.
-    pub const TCP: u8 = Self::FIN | Self::SYN | Self::RST | Self::ACK;
 }
 
 impl<A: Address> CtEntry<A> {

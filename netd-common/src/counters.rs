@@ -6,6 +6,54 @@ use bytemuck::{Pod, Zeroable};
 /// nobody's. Each takes 40 bytes a CPU.
 pub const SLOTS: u32 = 16_384;
 
+/// How many networks there can be; number 0 is nobody's.
+pub const NETWORKS: u32 = 4096;
+
+/// What the flows of the table are counted by, and limited: the index into both arrays. Endpoints come
+/// first, by their slots.
+pub struct FlowCount;
+
+impl FlowCount {
+    /// The flows of IPv4, as a [`FamilyCounts`] of its own.
+    pub const V4: FamilyCounts = FamilyCounts::at(SLOTS + NETWORKS);
+    /// The flows of IPv6.
+    pub const V6: FamilyCounts = FamilyCounts::at(SLOTS + NETWORKS + FamilyCounts::COUNT);
+    /// How many counts there are.
+    pub const COUNT: u32 = SLOTS + NETWORKS + 2 * FamilyCounts::COUNT;
+
+    /// The flows of a network, by its number.
+    #[inline(always)]
+    pub const fn of_network(number: u16) -> u32 {
+        SLOTS + number as u32
+    }
+}
+
+/// Where the counts of one family's table are.
+#[derive(Clone, Copy, Debug)]
+pub struct FamilyCounts {
+    /// Flows in the table.
+    pub live: u32,
+    /// Flows that were ever begun: the end of the queue of young flows.
+    pub begun: u32,
+    /// The front of that queue: flows that were displaced, or passed over.
+    pub passed: u32,
+    /// Flows that gave way to others while the table was full.
+    pub displaced: u32,
+}
+
+impl FamilyCounts {
+    const COUNT: u32 = 4;
+
+    const fn at(first: u32) -> Self {
+        Self { live: first, begun: first + 1, passed: first + 2, displaced: first + 3 }
+    }
+}
+
+/// How many flows of a family are remembered in the order in which they began, so that the oldest of those
+/// that give way can be found in a table that is full. A power of two; an element takes 16 bytes for
+/// IPv4, 40 for IPv6.
+pub const YOUNG_FLOWS: u32 = 65_536;
+
 /// Packets and bytes of one [`crate::reason::Reason`]. Layout: 16 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

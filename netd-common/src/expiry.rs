@@ -12,7 +12,8 @@ pub const BATCH: usize = 80;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct BatchHead {
-    is_v6: u32,
+    /// Bits: the keys are IPv6's; the flows end even if they are live.
+    flags: u32,
     /// The key that the next run looks at.
     pub next: u32,
     /// How many flows were removed.
@@ -20,14 +21,29 @@ pub struct BatchHead {
 }
 
 impl BatchHead {
-    /// The head of a batch.
+    const V6: u32 = 1;
+    const FORCED: u32 = 1 << 1;
+
+    /// The head of a batch of flows that are removed if they are over.
     pub fn new(is_v6: bool) -> Self {
-        Self { is_v6: u32::from(is_v6), next: 0, removed: 0 }
+        Self { flags: if is_v6 { Self::V6 } else { 0 }, next: 0, removed: 0 }
+    }
+
+    /// The head of a batch of flows that are removed in any case.
+    #[must_use]
+    pub fn forced(self) -> Self {
+        Self { flags: self.flags | Self::FORCED, ..self }
     }
 
     /// Whether the keys are IPv6's.
     #[inline(always)]
     pub fn is_v6(&self) -> bool {
-        self.is_v6 != 0
+        self.flags & Self::V6 != 0
+    }
+
+    /// Whether the flows end even if they are live.
+    #[inline(always)]
+    pub fn is_forced(&self) -> bool {
+        self.flags & Self::FORCED != 0
     }
 }

@@ -45,6 +45,8 @@ pub mod proto {
     pub const IPV6_FRAGMENT: u8 = 44;
     /// ICMPv6.
     pub const ICMPV6: u8 = 58;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
 }
 
 /// Bits of [`TcpHeader::flags`].

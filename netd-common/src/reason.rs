@@ -163,8 +163,12 @@ reasons! {
     NoMasqueradeAddress = "no_masquerade_address", Drop;
     /// No free source port to this destination.
     SourcePortsExhausted = "source_ports_exhausted", Drop;
-    /// The connection table is full.
+    /// The connection table is full of established flows.
     ConntrackFull = "conntrack_full", Drop;
+    /// The network has as many flows as it may have.
+    NetworkFlowLimit = "network_flow_limit", Drop;
+    /// The endpoint has as many flows as it may have.
+    EndpointFlowLimit = "endpoint_flow_limit", Drop;
     /// Two CPUs created the same flow and the winner's is gone again.
     ConntrackRace = "conntrack_race", Drop;
     /// A TCP packet of no flow that cannot begin one.

@@ -44,6 +44,14 @@ pub trait Tables {
     fn count_sent(&self, slot: u32, bytes: u32);
     /// Counts a new flow of the slot.
     fn count_flow(&self, slot: u32);
+    /// A count of flows, by an index of [`crate::counters::FlowCount`].
+    fn flow_count(&self, index: u32) -> u32;
+    /// Adds to a count of flows, or takes from it.
+    fn add_to_flow_count(&self, index: u32, change: i64);
+    /// The most flows that the endpoint or network of this index may have; 0 where there is no limit.
+    fn flow_limit(&self, index: u32) -> u32;
+    /// The most flows of one family.
+    fn max_flows(&self) -> u32;
 }
 
 /// The tables of one address family.
@@ -58,8 +66,12 @@ pub trait FamilyTables<A: Address>: Tables {
     /// # Errors
     /// Whether the key is taken or the table full.
     fn insert_flow(&self, key: &CtKey<A>, entry: &CtEntry<A>) -> Result<(), InsertError>;
-    /// Removes an entry, if it is there.
-    fn remove_flow(&self, key: &CtKey<A>);
+    /// Removes an entry; says whether it was there.
+    fn remove_flow(&self, key: &CtKey<A>) -> bool;
+    /// Remembers a flow by its original key, at an index below [`crate::counters::YOUNG_FLOWS`].
+    fn remember_young_flow(&self, index: u32, key: &CtKey<A>);
+    /// Copies the key that was remembered at an index; says whether there is one.
+    fn recall_young_flow(&self, index: u32, key: &mut CtKey<A>) -> bool;
 
     /// Lends the memory that a packet is worked on in; `None` if there is none.
     fn with_work<R>(&self, run: impl FnOnce(&mut Work<A>) -> R) -> Option<R>;
@@ -141,6 +153,8 @@ pub trait Flow<A: Address>: Copy {
     fn set_last_seen(&self, secs: u32);
     /// Sets what the direction has carried.
     fn set_seen(&self, seen: u8);
+    /// Sets what the other direction has carried.
+    fn set_peer_seen(&self, seen: u8);
     /// Counts a packet.
     fn count(&self, bytes: u32);
 }

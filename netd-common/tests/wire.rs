@@ -112,6 +112,18 @@ impl Tables for Host {
     fn count_flow(&self, _: u32) {
         unreachable!("{NOT_ASKED}")
     }
+    fn flow_count(&self, _: u32) -> u32 {
+        unreachable!("{NOT_ASKED}")
+    }
+    fn add_to_flow_count(&self, _: u32, _: i64) {
+        unreachable!("{NOT_ASKED}")
+    }
+    fn flow_limit(&self, _: u32) -> u32 {
+        unreachable!("{NOT_ASKED}")
+    }
+    fn max_flows(&self) -> u32 {
+        unreachable!("{NOT_ASKED}")
+    }
 }
 
 impl<A: Address> FamilyTables<A> for Host {
@@ -134,7 +146,13 @@ impl<A: Address> FamilyTables<A> for Host {
     fn insert_flow(&self, _: &CtKey<A>, _: &CtEntry<A>) -> Result<(), InsertError> {
         unreachable!("{NOT_ASKED}")
     }
-    fn remove_flow(&self, _: &CtKey<A>) {
+    fn remove_flow(&self, _: &CtKey<A>) -> bool {
+        unreachable!("{NOT_ASKED}")
+    }
+    fn remember_young_flow(&self, _: u32, _: &CtKey<A>) {
+        unreachable!("{NOT_ASKED}")
+    }
+    fn recall_young_flow(&self, _: u32, _: &mut CtKey<A>) -> bool {
         unreachable!("{NOT_ASKED}")
     }
     fn with_work<R>(&self, _: impl FnOnce(&mut Work<A>) -> R) -> Option<R> {
@@ -174,6 +192,9 @@ impl<A: Address> Flow<A> for NoEntry {
         unreachable!("{NOT_ASKED}")
     }
     fn set_seen(&self, _: u8) {
+        unreachable!("{NOT_ASKED}")
+    }
+    fn set_peer_seen(&self, _: u8) {
         unreachable!("{NOT_ASKED}")
     }
     fn count(&self, _: u32) {

@@ -36,7 +36,7 @@ pub(crate) fn expire_next(ctx: &TcContext) -> i32 {
 #[inline(always)]
 fn look_at<A: FamilyMaps>(ctx: &TcContext, head: &BatchHead) -> Expiry {
     match ctx.load::<CtKey<A>>(KEYS + head.next as usize * size_of::<CtKey<A>>()) {
-        Ok(key) => expire(&KernelTables::new(ctx.skb.skb), &key),
+        Ok(key) => expire(&KernelTables::new(ctx.skb.skb), &key, head.is_forced()),
         Err(_) => Expiry::Gone,
     }
 }

@@ -12,7 +12,7 @@ use netd_common::{
     address::{Address, V4, V6},
     config::DatapathConfig,
     conntrack::{CtEntry, CtKey, Scratch},
-    counters::{self, Counter, Traffic},
+    counters::{self, Counter, FlowCount, Traffic},
     engine, names,
     network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, TrustedKey},
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
@@ -84,13 +84,22 @@ pub(crate) static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(
 pub(crate) static PROGRAMS: ProgramArray =
     ProgramArray::with_max_entries(names::PARTS.len() as u32, 0);
 
+/// Flows by `FlowCount`. Writer: the programs, and nobody else, or counts would be lost.
+#[map]
+pub(crate) static FLOW_COUNTS: Array<u64> = Array::with_max_entries(FlowCount::COUNT, 0);
+
+/// The most flows of an endpoint or a network, by `FlowCount`; 0 where there is no limit. Writer: the
+/// daemon.
+#[map]
+pub(crate) static FLOW_LIMITS: Array<u32> = Array::with_max_entries(FlowCount::COUNT, 0);
+
 /// Where the programs of one CPU ask for a route. Writer: the programs.
 #[map]
 pub(crate) static ROUTE: PerCpuArray<RouteScratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// The maps of one address family, and what is built once for each.
 pub(crate) trait FamilyMaps: Address + 'static {
-    /// The connection table. Writer: the programs, always in pairs; the daemon's flush removes pairs.
+    /// The connection table. Writer: the programs, always in pairs.
     fn conntrack() -> &'static HashMap<CtKey<Self>, CtEntry<Self>>;
     /// Single published ports. Writer: the daemon.
     fn published_ports() -> &'static HashMap<PublishedPortKey<Self>, PublishedPort<Self>>;
@@ -104,6 +113,8 @@ pub(crate) trait FamilyMaps: Address + 'static {
     fn endpoints() -> &'static HashMap<Self, Endpoint>;
     /// Masquerade sources by uplink and destination. Writer: the daemon.
     fn masquerade_sources() -> &'static LpmTrie<MasqueradeKey<Self>, Self>;
+    /// The original keys of the flows that began last, in a ring. Writer: the programs.
+    fn young_flows() -> &'static Array<CtKey<Self>>;
     /// Where the programs of one CPU build an entry. Writer: the programs.
     fn scratch() -> &'static PerCpuArray<Scratch<Self>>;
     /// Where the programs of one CPU work on a packet. Writer: the programs.
@@ -114,7 +125,7 @@ pub(crate) trait FamilyMaps: Address + 'static {
 
 macro_rules! family_maps {
     ($family:ty: $conntrack:ident, $ports:ident, $ranges:ident, $addresses:ident, $subnets:ident,
-     $endpoints:ident, $masquerade:ident, $scratch:ident, $work:ident, $insert_pair:ident) => {
+     $endpoints:ident, $masquerade:ident, $young:ident, $scratch:ident, $work:ident, $insert_pair:ident) => {
         #[map]
         static $conntrack: HashMap<CtKey<$family>, CtEntry<$family>> =
             HashMap::with_max_entries(524_288, BPF_F_NO_PREALLOC);
@@ -135,6 +146,8 @@ macro_rules! family_maps {
         #[map]
         static $masquerade: LpmTrie<MasqueradeKey<$family>, $family> =
             LpmTrie::with_max_entries(65_536, 0);
+        #[map]
+        static $young: Array<CtKey<$family>> = Array::with_max_entries(counters::YOUNG_FLOWS, 0);
         #[map]
         static $scratch: PerCpuArray<Scratch<$family>> = PerCpuArray::with_max_entries(1, 0);
         #[map]
@@ -186,6 +199,10 @@ macro_rules! family_maps {
                 &$masquerade
             }
             #[inline(always)]
+            fn young_flows() -> &'static Array<CtKey<Self>> {
+                &$young
+            }
+            #[inline(always)]
             fn scratch() -> &'static PerCpuArray<Scratch<Self>> {
                 &$scratch
             }
@@ -202,6 +219,6 @@ macro_rules! family_maps {
 }
 
 family_maps!(V4: CONNTRACK_V4, PUBLISHED_PORTS_V4, PUBLISHED_RANGES_V4, HOST_ADDRESSES_V4, SUBNETS_V4,
-    ENDPOINTS_V4, MASQUERADE_SOURCES_V4, SCRATCH_V4, WORK_V4, insert_pair_v4);
+    ENDPOINTS_V4, MASQUERADE_SOURCES_V4, YOUNG_FLOWS_V4, SCRATCH_V4, WORK_V4, insert_pair_v4);
 family_maps!(V6: CONNTRACK_V6, PUBLISHED_PORTS_V6, PUBLISHED_RANGES_V6, HOST_ADDRESSES_V6, SUBNETS_V6,
-    ENDPOINTS_V6, MASQUERADE_SOURCES_V6, SCRATCH_V6, WORK_V6, insert_pair_v6);
+    ENDPOINTS_V6, MASQUERADE_SOURCES_V6, YOUNG_FLOWS_V6, SCRATCH_V6, WORK_V6, insert_pair_v6);

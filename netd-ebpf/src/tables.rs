@@ -16,6 +16,7 @@ use aya_ebpf::{
     maps::lpm_trie::Key,
 };
 use netd_common::{
+    address::V6,
     config::{DatapathConfig, Timeout},
     conntrack::{CtEntry, CtKey, NewFlow},
     counters::Traffic,
@@ -31,8 +32,8 @@ use netd_common::{
 
 use crate::{
     maps::{
-        BRIDGE_PORTS, BRIDGES, CONFIG, FamilyMaps, GENERATIONS, ISOLATION_SETS, NETWORKS, TRAFFIC,
-        TRUSTED_INTERFACES,
+        BRIDGE_PORTS, BRIDGES, CONFIG, FLOW_COUNTS, FLOW_LIMITS, FamilyMaps, GENERATIONS,
+        ISOLATION_SETS, NETWORKS, TRAFFIC, TRUSTED_INTERFACES,
     },
     route,
 };
@@ -163,6 +164,29 @@ impl Tables for KernelTables {
     fn count_flow(&self, slot: u32) {
         with_traffic(slot, |traffic| traffic.flows += 1);
     }
+
+    #[inline(always)]
+    fn flow_count(&self, index: u32) -> u32 {
+        FLOW_COUNTS.get(index).map_or(0, |&count| count as u32)
+    }
+
+    #[inline(always)]
+    fn add_to_flow_count(&self, index: u32, change: i64) {
+        if let Some(count) = FLOW_COUNTS.get_ptr_mut(index) {
+            // SAFETY: the pointer is to an aligned word of the map.
+            unsafe { atomic_add(count, change as u64) };
+        }
+    }
+
+    #[inline(always)]
+    fn flow_limit(&self, index: u32) -> u32 {
+        FLOW_LIMITS.get(index).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn max_flows(&self) -> u32 {
+        config().map_or(u32::MAX, |config| config.max_flows)
+    }
 }
 
 impl<A: FamilyMaps> FamilyTables<A> for KernelTables {
@@ -182,9 +206,35 @@ impl<A: FamilyMaps> FamilyTables<A> for KernelTables {
     }
 
     #[inline(always)]
-    fn remove_flow(&self, key: &CtKey<A>) {
-        // It may have gone already, which is what was asked for.
-        let _ = A::conntrack().remove(key);
+    fn remove_flow(&self, key: &CtKey<A>) -> bool {
+        A::conntrack().remove(key).is_ok()
+    }
+
+    #[inline(always)]
+    fn remember_young_flow(&self, index: u32, key: &CtKey<A>) {
+        if let Some(place) = A::young_flows().get_ptr_mut(index) {
+            // SAFETY: the element is as large as a key; another CPU may write to it meanwhile, and what
+            // comes of it is a key that no flow has, or that of another flow.
+            unsafe { *place = *key };
+        }
+    }
+
+    #[inline(always)]
+    fn recall_young_flow(&self, index: u32, key: &mut CtKey<A>) -> bool {
+        match A::young_flows().get(index) {
+            Some(found) => {
+                const { assert!(align_of::<CtKey<V6>>() == size_of::<u32>()) };
+                let (from, to) =
+                    (ptr::from_ref(found).cast::<u32>(), ptr::from_mut(key).cast::<u32>());
+                for word in 0..size_of::<CtKey<A>>() / size_of::<u32>() {
+                    // SAFETY: both are keys, of so many aligned words. Volatile, or the compiler would make
+                    // one call of memmove of it.
+                    unsafe { to.add(word).write(ptr::read_volatile(from.add(word))) };
+                }
+                true
+            }
+            None => false,
+        }
     }
 
     #[inline(always)]
@@ -283,6 +333,12 @@ impl<A: FamilyMaps> Flow<A> for KernelFlow<A> {
     fn set_seen(&self, seen: u8) {
         // SAFETY: as for `entry`; the field is one byte.
         unsafe { ptr::write_volatile(&raw mut (*self.entry.as_ptr()).seen, seen) }
+    }
+
+    #[inline(always)]
+    fn set_peer_seen(&self, seen: u8) {
+        // SAFETY: as for `entry`; the field is one byte.
+        unsafe { ptr::write_volatile(&raw mut (*self.entry.as_ptr()).peer_seen, seen) }
     }
 
     #[inline(always)]

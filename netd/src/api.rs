@@ -13,13 +13,13 @@
 mod conntrack;
 mod info;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use conntrack::{ConntrackFilter, ConntrackInfo, FlowTuple};
+pub use conntrack::{ConntrackFilter, ConntrackInfo, FlowTuple, TableInfo};
 pub use info::{
     DatapathInfo, EndpointInfo, EndpointStats, NetworkInfo, PortInfo, PortTraffic, StatRow,
     StatsAnswer, SubnetInfo,
@@ -108,6 +108,8 @@ pub struct NetworkCreate {
     pub datapath: Option<DatapathMode>,
     pub mtu: Option<u32>,
     pub bridge: Option<String>,
+    #[serde(default)]
+    pub max_flows: Option<NonZeroU32>,
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
 }
@@ -125,6 +127,8 @@ pub struct Connect {
     pub mac: Option<MacAddr>,
     pub ifname: Option<String>,
     pub gw_priority: i32,
+    #[serde(default)]
+    pub max_flows: Option<NonZeroU32>,
     pub ports: Vec<PortSpec>,
 }
 
@@ -150,6 +154,7 @@ pub enum Item {
     Endpoint(EndpointInfo),
     Port(PortInfo),
     Conntrack(ConntrackInfo),
+    Table(TableInfo),
     Stats(StatsAnswer),
     Name(String),
     Count(u64),
@@ -179,6 +184,7 @@ item_conversions! {
     Endpoint(EndpointInfo);
     Port(PortInfo);
     Conntrack(ConntrackInfo);
+    Table(TableInfo);
     Stats(StatsAnswer);
     Name(String);
     Count(u64);

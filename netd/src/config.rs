@@ -3,6 +3,8 @@
 //! Every key is optional. A key that netd does not know is refused with its line, since a misspelt
 //! `snat` is worse than none.
 
+mod timeouts;
+
 use std::{
     io,
     num::NonZeroU32,
@@ -10,7 +12,6 @@ use std::{
 };
 
 use ipnet::IpNet;
-use netd_common::config::Timeout;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -18,6 +19,8 @@ use crate::{
     ipam::{Pool, PoolError},
     model::DatapathMode,
 };
+
+pub use timeouts::Timeouts;
 
 /// Where the configuration is looked for when nobody names a file.
 pub const DEFAULT_PATH: &str = "/etc/netd/netd.toml";
@@ -66,6 +69,12 @@ pub struct DatapathConfig {
     pub flow_accounting: bool,
     /// The size of the connection table.
     pub max_flows: NonZeroU32,
+    /// The most flows of an endpoint that does not say it itself.
+    pub max_flows_per_endpoint: Option<NonZeroU32>,
+    /// The most flows of a network that does not say it itself.
+    pub max_flows_per_network: Option<NonZeroU32>,
+    /// Whether connections are picked up in the middle.
+    pub tcp_loose: bool,
 }
 
 /// Whether hostile frames end in the drivers of uplinks.
@@ -79,13 +88,6 @@ pub enum XdpMode {
     Drop,
     /// Nowhere.
     Off,
-}
-
-/// `[timeouts]`: how long a flow lives without a packet, by [`Timeout`]. Units: seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "TimeoutsSection")]
-pub struct Timeouts {
-    pub secs: [u32; Timeout::COUNT],
 }
 
 /// `[pools]`: where subnets are taken from that nobody chose.
@@ -190,77 +192,10 @@ impl Default for DatapathConfig {
             allow_direct_routing: false,
             flow_accounting: false,
             max_flows: MAX_FLOWS,
+            max_flows_per_endpoint: None,
+            max_flows_per_network: None,
+            tcp_loose: true,
         }
-    }
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        let mut secs = [0; Timeout::COUNT];
-        for (timeout, _, default_secs) in Timeout::LINUX {
-            secs[timeout as usize] = default_secs;
-        }
-        Self { secs }
-    }
-}
-
-impl Timeouts {
-    /// How long a flow with this timer lives without a packet.
-    pub fn secs(&self, timeout: Timeout) -> u32 {
-        self.secs[timeout as usize]
-    }
-}
-
-/// A set of timeouts to begin with.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Profile {
-    /// The kernel's own conntrack values.
-    #[default]
-    Linux,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct TimeoutsSection {
-    profile: Profile,
-    tcp_syn_sent: Option<NonZeroU32>,
-    tcp_syn_recv: Option<NonZeroU32>,
-    tcp_established: Option<NonZeroU32>,
-    tcp_fin_wait: Option<NonZeroU32>,
-    tcp_time_wait: Option<NonZeroU32>,
-    tcp_close: Option<NonZeroU32>,
-    tcp_unacknowledged: Option<NonZeroU32>,
-    udp: Option<NonZeroU32>,
-    udp_stream: Option<NonZeroU32>,
-    icmp: Option<NonZeroU32>,
-    generic: Option<NonZeroU32>,
-}
-
-impl From<TimeoutsSection> for Timeouts {
-    fn from(section: TimeoutsSection) -> Self {
-        let mut timeouts = match section.profile {
-            Profile::Linux => Self::default(),
-        };
-        for (timeout, _, _) in Timeout::LINUX {
-            let configured = match timeout {
-                Timeout::TcpSynSent => section.tcp_syn_sent,
-                Timeout::TcpSynRecv => section.tcp_syn_recv,
-                Timeout::TcpEstablished => section.tcp_established,
-                Timeout::TcpFinWait => section.tcp_fin_wait,
-                Timeout::TcpTimeWait => section.tcp_time_wait,
-                Timeout::TcpClose => section.tcp_close,
-                Timeout::TcpUnacknowledged => section.tcp_unacknowledged,
-                Timeout::Udp => section.udp,
-                Timeout::UdpStream => section.udp_stream,
-                Timeout::Icmp => section.icmp,
-                Timeout::Generic => section.generic,
-            };
-            if let Some(secs) = configured {
-                timeouts.secs[timeout as usize] = secs.get();
-            }
-        }
-        timeouts
     }
 }
 

@@ -287,6 +287,10 @@ impl Controller {
         let named = &self.config.uplinks.names;
         let facts = HostFacts {
             trusts_every_uplink: self.config.datapath.allow_direct_routing,
+            default_flow_limits: [
+                self.config.datapath.max_flows_per_endpoint,
+                self.config.datapath.max_flows_per_network,
+            ],
             fast_networks: self.paths.fast().cloned().collect(),
             ..self.host.facts(&self.desired, named, &self.devices.uplinks)
         };
@@ -330,11 +334,13 @@ impl Controller {
 
 fn datapath_config(config: &Config, secret: [u64; 2], netns_cookie: u64) -> DatapathConfig {
     let accounting = config.datapath.flow_accounting;
+    let loose = config.datapath.tcp_loose;
     DatapathConfig {
         netns_cookie,
         secret,
         timeout_secs: config.timeouts.secs,
-        flags: if accounting { ConfigFlags::FLOW_ACCOUNTING } else { 0 },
+        flags: if accounting { ConfigFlags::FLOW_ACCOUNTING } else { 0 }
+            | if loose { ConfigFlags::TCP_LOOSE } else { 0 },
         ..DatapathConfig::DEFAULT
     }
 }

@@ -8,6 +8,7 @@ mod attach;
 mod batch;
 pub(crate) mod conntrack;
 pub(crate) mod expiry;
+mod flow_counts;
 mod load;
 #[cfg(feature = "packet-log")]
 mod packet_log;
@@ -70,6 +71,8 @@ pub(crate) struct Datapath {
     tables: Tables,
     counters: PerCpuArray<MapData, Counter>,
     config: DatapathConfig,
+    /// The size of the tables that there are.
+    max_flows: u32,
 }
 
 impl Datapath {
@@ -83,9 +86,10 @@ impl Datapath {
     ) -> Result<Self, DatapathError> {
         check_owner(pins, config.netns_cookie)?;
         let mut ebpf = load::load(pins, max_flows)?;
+        let max_flows = load::held_flows(pins)?;
         let tables = Tables::take(&mut ebpf)?;
         let counters = load::take_map(&mut ebpf, "COUNTERS")?;
-        let mut this = Self { ebpf, tables, counters, config };
+        let mut this = Self { ebpf, tables, counters, config, max_flows };
         this.configure(config)?;
         attach::hook_sockets(&mut this.ebpf, pins, cgroup)?;
         Ok(this)
@@ -93,6 +97,7 @@ impl Datapath {
 
     /// Changes timers and switches.
     pub(crate) fn configure(&mut self, config: DatapathConfig) -> Result<(), DatapathError> {
+        let config = DatapathConfig { max_flows: self.max_flows, ..config };
         self.config = config;
         self.tables.set_config(config)
     }

@@ -3,7 +3,7 @@
 //! Each key stands for a flag or for a default. A key that netd does not know is refused: a network
 //! that silently ignores an option about isolation is worse than none.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32};
 
 use clap::ValueEnum as _;
 use thiserror::Error;
@@ -19,6 +19,7 @@ pub struct DriverOptions {
     pub ipv6: Option<bool>,
     pub internal: Option<bool>,
     pub mtu: Option<u32>,
+    pub max_flows: Option<NonZeroU32>,
     /// IPv4's, IPv6's.
     pub gateway_modes: [Option<GatewayMode>; 2],
     pub strict_source: bool,
@@ -53,7 +54,7 @@ const KNOWN: &str = "com.docker.network.bridge.name, com.docker.network.bridge.e
     com.docker.network.bridge.inhibit_ipv4, com.docker.network.bridge.trusted_host_interfaces, \
     com.docker.network.container_iface_prefix, com.docker.network.driver.mtu, \
     com.docker.network.enable_ipv6, com.docker.network.host_ipv4, com.docker.network.host_ipv6, \
-    com.docker.network.internal, icc_published, isolate, mtu, outbound_addr4, outbound_addr6, \
+    com.docker.network.internal, icc_published, isolate, max_flows, mtu, outbound_addr4, outbound_addr6, \
     strict_src";
 
 impl DriverOptions {
@@ -88,6 +89,7 @@ impl DriverOptions {
                 self.ifname_prefix = Some(opt.value.to_owned());
             }
             (_, "com.docker.network.driver.mtu" | "mtu") => self.mtu = Some(opt.mtu()?),
+            (_, "max_flows") => self.max_flows = Some(opt.flows()?),
             (_, "com.docker.network.enable_ipv6") => self.ipv6 = Some(opt.bool()?),
             (_, "com.docker.network.enable_ipv4") => opt.only("true")?,
             (_, "com.docker.network.internal") => self.internal = Some(opt.bool()?),
@@ -125,6 +127,10 @@ impl Opt<'_> {
 
     fn mtu(&self) -> Result<u32, DriverOptionError> {
         self.value.parse().map_err(|_| self.wrong("a number of bytes"))
+    }
+
+    fn flows(&self) -> Result<NonZeroU32, DriverOptionError> {
+        self.value.parse().map_err(|_| self.wrong("a number of flows"))
     }
 
     fn address(&self, is_ipv6: bool) -> Result<IpAddr, DriverOptionError> {
@@ -178,7 +184,7 @@ impl Opt<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, num::NonZeroU32};
 
     use super::{DriverOptionError, DriverOptions, GatewayMode};
 
@@ -211,6 +217,9 @@ mod tests {
             DriverOptions { host_binding, ..empty() },
         );
         check(&docker("bridge.host_binding_ipv4"), "0.0.0.0", empty());
+        let max_flows = NonZeroU32::new(500);
+        check("max_flows", "500", DriverOptions { max_flows, ..empty() });
+        assert!(matches!(parse("max_flows", "0"), Err(DriverOptionError::Value { .. })));
         check("isolate", "true", empty());
         check("isolate", "strict", empty());
         let gateway_modes = [None, Some(GatewayMode::Routed)];

@@ -7,7 +7,7 @@
 mod mac;
 mod port;
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU32};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,9 @@ pub struct Network {
     /// Without `icc`, containers do not reach each other's published ports either.
     #[serde(default)]
     pub icc_strict: bool,
+    /// The most flows of its containers together, if not the daemon's default.
+    #[serde(default)]
+    pub max_flows: Option<NonZeroU32>,
     /// The bridge gets no IPv4 address: another device has the gateway's.
     #[serde(default)]
     pub inhibit_ipv4: bool,
@@ -125,6 +128,9 @@ pub struct Endpoint {
     pub gateway6: Option<std::net::Ipv6Addr>,
     pub aliases: Vec<String>,
     pub gw_priority: i32,
+    /// The most flows, if not the daemon's default.
+    #[serde(default)]
+    pub max_flows: Option<NonZeroU32>,
     pub ports: Vec<PublishedPort>,
 }
 

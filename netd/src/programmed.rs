@@ -12,11 +12,13 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    num::NonZeroU32,
 };
 
 use ipnet::IpNet;
 use netd_common::{
     address::{Address, V4, V6},
+    counters::FlowCount,
     network::{
         BridgePort, Endpoint, FamilyFlags, IsolationKey, MasqueradeKey, Network, NetworkFamily,
         NetworkFlags, TrustedKey, UplinkFlags,
@@ -50,6 +52,8 @@ pub(crate) struct HostFacts {
     pub(crate) trusts_every_uplink: bool,
     /// The networks whose new flows are redirected past the stack.
     pub(crate) fast_networks: BTreeSet<String>,
+    /// The most flows of an endpoint and of a network that do not say it themselves.
+    pub(crate) default_flow_limits: [Option<NonZeroU32>; 2],
     /// Which source a packet gets, by uplink and destination.
     pub(crate) masquerade_sources: Vec<MasqueradeSource>,
 }
@@ -64,6 +68,8 @@ pub(crate) struct Programmed {
     pub(crate) bridge_ports: BTreeMap<u32, BridgePort>,
     pub(crate) uplinks: BTreeMap<u32, u32>,
     pub(crate) uplink_macs: BTreeMap<u32, [u8; 6]>,
+    /// The most flows of endpoints and networks, by `FlowCount`.
+    pub(crate) flow_limits: BTreeMap<u32, u32>,
     /// The slots that are in use.
     pub(crate) slots: BTreeMap<u32, u32>,
     pub(crate) v4: FamilyContents<V4>,
@@ -102,6 +108,7 @@ impl Programmed {
             v4: family(desired, host),
             v6: family(desired, host),
             isolation_sets: isolation_sets(desired),
+            flow_limits: flow_limits(desired, host.default_flow_limits),
             uplinks: host.uplinks.iter().map(|(&ifindex, &e)| (ifindex, uplink(e))).collect(),
             uplink_macs: host.uplink_macs.clone(),
             ..Self::default()
@@ -139,6 +146,20 @@ impl Programmed {
     pub(crate) fn has_ranges(&self) -> bool {
         !self.v4.published_ranges.is_empty() || !self.v6.published_ranges.is_empty()
     }
+}
+
+/// The most flows of every network and endpoint that has a limit.
+fn flow_limits(
+    desired: &Desired,
+    [of_endpoint, of_network]: [Option<NonZeroU32>; 2],
+) -> BTreeMap<u32, u32> {
+    let networks = desired
+        .networks
+        .values()
+        .map(|network| (FlowCount::of_network(network.number), network.max_flows.or(of_network)));
+    let endpoints = desired.endpoints.values();
+    let endpoints = endpoints.map(|endpoint| (endpoint.slot, endpoint.max_flows.or(of_endpoint)));
+    networks.chain(endpoints).filter_map(|(index, limit)| Some((index, limit?.get()))).collect()
 }
 
 /// The devices that a network trusts, as far as they are there.

@@ -170,7 +170,7 @@ impl Host {
         let mut datapath = Datapath::load(max_halves)?;
         let config = DatapathConfig {
             secret: [1, 2],
-            flags: ConfigFlags::RANGES_PUBLISHED,
+            flags: ConfigFlags::RANGES_PUBLISHED | ConfigFlags::TCP_LOOSE,
             ..DatapathConfig::DEFAULT
         };
         datapath.configure(&config)?;

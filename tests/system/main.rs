@@ -16,6 +16,8 @@ mod data_path_choice;
 mod docker;
 mod failures;
 mod fast_path;
+mod flood;
+mod flow_states;
 mod gateway_modes;
 mod guards;
 mod hostile;

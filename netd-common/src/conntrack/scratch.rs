@@ -44,7 +44,7 @@ pub struct NewFlow<A> {
 }
 
 /// Memory to build a flow's halves in: a program's stack is too small for them.
-/// Layout: 184 bytes for IPv4, 280 for IPv6.
+/// Layout: 200 bytes for IPv4, 320 for IPv6.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Scratch<A> {
@@ -54,6 +54,8 @@ pub struct Scratch<A> {
     pub new: NewFlow<A>,
     /// The key of the reply half.
     pub reply_key: CtKey<A>,
+    /// The original key of a flow that is to give way.
+    pub oldest: CtKey<A>,
 }
 
 impl<A: Address> Scratch<A> {
@@ -78,6 +80,7 @@ impl<A: Address> Scratch<A> {
         entry.network = new.network;
         entry.flags = new.flags | CtFlags::REPLY;
         entry.seen = 0;
+        entry.peer_seen = 0;
         entry.peer_scope = new.key.scope;
     }
 
@@ -113,6 +116,6 @@ impl<A: Address> Scratch<A> {
 map_type! {
     NewFlow<V4> = 88;
     NewFlow<V6> = 136;
-    Scratch<V4> = 184;
-    Scratch<V6> = 280;
+    Scratch<V4> = 200;
+    Scratch<V6> = 320;
 }

@@ -235,7 +235,7 @@ where
                 && tables.endpoint(parsed.ip.src).is_some_and(|sender| sender.network == number) =>
         {
             match parsed.trackable() {
-                Ok(tracked) if tracked.transport.may_begin_flow() => {
+                Ok(tracked) if tracked.transport.may_begin_flow(tables) => {
                     begin::to_world(tables, &tracked, number, ifindex, true)?;
                     Ok(None)
                 }

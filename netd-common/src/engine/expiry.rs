@@ -18,13 +18,18 @@ pub enum Expiry {
     Gone,
 }
 
-/// Removes the flow that `key` is half of, if its time is up, its owner gone or its other half lost.
+/// Removes the flow that `key` is half of, if its time is up, its owner gone or its other half lost, or if
+/// removal `is_forced`.
 #[inline(always)]
-pub fn expire<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>) -> Expiry {
+pub fn expire<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    key: &CtKey<A>,
+    is_forced: bool,
+) -> Expiry {
     let Some(half) = tables.flow(key) else {
         return Expiry::Gone;
     };
-    if !flow::is_over(tables, key, half, tables.now_secs(), false) {
+    if !is_forced && !flow::is_over(tables, key, half, tables.now_secs(), false) {
         return Expiry::Live;
     }
     flow::forget(tables, key, half.entry());

@@ -9,8 +9,11 @@ use core::{mem::MaybeUninit, ops::ControlFlow};
 use crate::{
     address::{Address, Port},
     config::ConfigFlags,
-    conntrack::{CtEntry, CtFlags, CtKey, FlowState, Scope, Scratch, Translation},
-    engine::source_port::{self, SourcePorts},
+    conntrack::{CtEntry, CtFlags, CtKey, FlowState, Scope, Scratch, Seen, Translation},
+    engine::{
+        admission,
+        source_port::{self, SourcePorts},
+    },
     packet::Packet,
     parse::Trackable,
     reason::Reason,
@@ -37,22 +40,40 @@ pub(super) fn find<'a, A: Address, T: FamilyTables<A>>(
     let flow = tables.flow(key)?;
     let entry = flow.entry();
     let now = tables.now_secs();
+    let mut seen = Seen::after(entry.seen, entry.peer_seen, transport.seen);
     if entry.last_seen_secs != now || transport.is_syn() {
         let reopens = transport.is_syn() && !entry.is_reply();
         if is_over(tables, key, flow, now, reopens) {
             forget(tables, key, entry);
             return None;
         }
-        flow.set_last_seen(now);
+        if Seen::refreshes(entry.seen, seen, transport.seen) {
+            flow.set_last_seen(now);
+        }
+        if now.saturating_sub(entry.created_secs) > Seen::STREAM_SECS {
+            seen |= Seen::LATER;
+        }
     } else if has_lost_owner(tables, entry) {
         forget(tables, key, entry);
         return None;
     }
-    let seen = entry.seen | transport.seen;
     if seen != entry.seen {
+        if seen & !entry.seen & Seen::FIN != 0 {
+            tell_peer(tables, key, entry);
+        }
         flow.set_seen(seen);
     }
     Some(memory.write(entry.translation()))
+}
+
+/// Tells the other direction of a FIN, so that it knows its next ACK for the FIN's without a look here.
+///
+/// Not inlined: a stack frame of its own.
+#[inline(never)]
+fn tell_peer<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>, entry: &CtEntry<A>) {
+    if let Some(peer) = tables.flow(&entry.peer_key(key)) {
+        peer.set_peer_seen(Seen::FIN);
+    }
 }
 
 /// Counts a packet in its flow's entry, where that is switched on.
@@ -119,18 +140,54 @@ pub(super) fn is_over<A: Address, T: FamilyTables<A>>(
         return now.saturating_sub(entry.created_secs) > LONE_HALF_SECS;
     };
     let peer = peer.entry();
-    let (original, reply) =
-        if entry.is_reply() { (peer.seen, entry.seen) } else { (entry.seen, peer.seen) };
-    let state = FlowState::of(key.proto, original, reply);
+    let state = state(key.proto, entry, peer);
     if reopens && state.is_closing() {
         return true;
     }
     let last_seen = entry.last_seen_secs.max(peer.last_seen_secs);
-    now.saturating_sub(last_seen) >= tables.timeout_secs(state.timeout(key.proto))
+    let mut timeout_secs = tables.timeout_secs(state.timeout(key.proto));
+    if state.gives_way() {
+        timeout_secs = admission::pressure::<A, T>(tables).shorten(timeout_secs);
+    }
+    now.saturating_sub(last_seen) >= timeout_secs
 }
 
-/// Removes a flow, original half first.
+/// The state of the flow that two entries are the halves of.
 #[inline(always)]
+fn state<A: Address>(proto: u8, entry: &CtEntry<A>, peer: &CtEntry<A>) -> FlowState {
+    let (original, reply) =
+        if entry.is_reply() { (peer.seen, entry.seen) } else { (entry.seen, peer.seen) };
+    FlowState::of(proto, original, reply)
+}
+
+/// Removes the flow that `key` is half of if it gives way to others. Says whether it did.
+///
+/// Not inlined: a stack frame of its own.
+#[inline(never)]
+pub(super) fn give_way<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    key: &CtKey<A>,
+    now: u32,
+) -> bool {
+    let Some(half) = tables.flow(key) else {
+        return false;
+    };
+    let entry = half.entry();
+    let gives_way = match tables.flow(&entry.peer_key(key)) {
+        Some(peer) => state(key.proto, entry, peer.entry()).gives_way(),
+        None => false,
+    };
+    if gives_way || is_over(tables, key, half, now, false) {
+        forget(tables, key, entry);
+        return true;
+    }
+    false
+}
+
+/// Removes a flow, original half first. Who removes that one takes the flow from the counts.
+///
+/// Not inlined: a stack frame of its own.
+#[inline(never)]
 pub(super) fn forget<A: Address, T: FamilyTables<A>>(
     tables: &T,
     key: &CtKey<A>,
@@ -138,29 +195,39 @@ pub(super) fn forget<A: Address, T: FamilyTables<A>>(
 ) {
     let peer = entry.peer_key(key);
     let (original, reply) = if entry.is_reply() { (&peer, key) } else { (key, &peer) };
-    tables.remove_flow(original);
+    // Read while it is there: the kernel may give the memory to another flow at once.
+    let (endpoint_slot, network) = (entry.endpoint_slot, entry.network);
+    if tables.remove_flow(original) {
+        admission::count::<A, T>(tables, endpoint_slot, network, -1);
+    }
     tables.remove_flow(reply);
 }
 
 /// Inserts both halves of the flow that lies in `scratch`, or finds it already there.
 ///
 /// # Errors
-/// `SourcePortsExhausted` or `ConntrackFull`; nothing is left behind then.
+/// `EndpointFlowLimit`, `NetworkFlowLimit`, `SourcePortsExhausted` or `ConntrackFull`; nothing is left
+/// behind then.
 #[inline(always)]
 pub fn insert_pair<A: Address, T: FamilyTables<A>>(
     tables: &T,
     scratch: &mut Scratch<A>,
 ) -> Result<(), Reason> {
     let now = tables.now_secs();
+    admission::admit(tables, scratch, now)?;
     scratch.write_reply(now, generation(tables, scratch.new.slot, scratch.new.endpoint_slot));
     let new_sport = reserve_reply(tables, scratch, now)?;
     scratch.turn_into_original(new_sport);
+    let (endpoint_slot, network) = (scratch.new.endpoint_slot, scratch.new.network);
+    admission::count::<A, T>(tables, endpoint_slot, network, 1);
     let result = tables.insert_flow(&scratch.new.key, &scratch.entry);
     if result.is_err() {
         tables.remove_flow(&scratch.reply_key);
+        admission::count::<A, T>(tables, endpoint_slot, network, -1);
     }
     match result {
         Ok(()) => {
+            admission::remember(tables, &scratch.new.key);
             tables.count_flow(scratch.new.slot);
             Ok(())
         }

@@ -157,7 +157,7 @@ pub(super) fn directly<A: Address, T: FamilyTables<A>>(
 ) -> Result<Server<A>, Reason> {
     let network = tables.network(number).ok_or(Reason::UnknownPort)?;
     let side = A::side(network);
-    if network.has(NetworkFlags::INTERNAL) || !tracked.transport.may_begin_flow() {
+    if network.has(NetworkFlags::INTERNAL) || !tracked.transport.may_begin_flow(tables) {
         return Err(Reason::DirectRouting);
     }
     let is_routed = side.has(FamilyFlags::ROUTED);

@@ -19,6 +19,7 @@
 //! Each hook has a program for each [`Kind`] of packets, which differ in what they read: those for what
 //! nearly all packets are, those for the rest, so that nobody pays for what is rare.
 
+mod admission;
 mod begin;
 mod bridge;
 mod deliver;

@@ -40,7 +40,7 @@ pub(super) fn asked_for<A: Address, T: FamilyTables<A>>(
     tracked: &Trackable<'_, A>,
 ) -> Option<PublishedPort<A>> {
     let Trackable { ip, transport } = tracked;
-    if !transport.may_begin_flow() {
+    if !transport.may_begin_flow(tables) {
         return None;
     }
     let published = find(tables, ip.dst, ip.proto, transport.dport)?;
@@ -60,7 +60,7 @@ pub(super) fn asked_for_directly<A: Address, T: FamilyTables<A>>(
     tracked: &Trackable<'_, A>,
 ) -> Option<PublishedPort<A>> {
     let Trackable { ip, transport } = tracked;
-    if !transport.may_begin_flow() {
+    if !transport.may_begin_flow(tables) {
         return None;
     }
     let published = find(tables, ip.dst, ip.proto, transport.dport)?;

@@ -102,7 +102,7 @@ where
     if tracked.ip.dst.is_multicast() {
         return Err(Reason::UnsupportedProtocol);
     }
-    if !tracked.transport.may_begin_flow() {
+    if !tracked.transport.may_begin_flow(tables) {
         return Err(Reason::NoFlow);
     }
     let has_ethernet = packet.network_offset() != 0;

@@ -3,9 +3,11 @@
 use super::Ip;
 use crate::{
     address::{Address, Port},
+    config::ConfigFlags,
     conntrack::Seen,
     header::{IcmpHeader, TcpHeader, UdpHeader, ethertype, proto},
     packet::{ChecksumKind, Headers},
+    tables::Tables,
 };
 
 /// What a transport header says, of a packet that can belong to a flow.
@@ -188,13 +190,14 @@ impl Transport {
     }
 
     /// Whether the packet may begin a flow: for TCP a SYN, or a lone ACK of a connection that is
-    /// picked up in the middle, as Linux does (`nf_conntrack_tcp_loose`).
+    /// picked up in the middle, as Linux does unless `nf_conntrack_tcp_loose` is off.
     #[inline(always)]
-    pub fn may_begin_flow(&self) -> bool {
+    pub fn may_begin_flow<T: Tables>(&self, tables: &T) -> bool {
         match self.fields {
             Fields::Tcp => {
                 let flags = self.seen & Seen::TCP;
-                flags == Seen::SYN || flags == Seen::ACK
+                flags == Seen::SYN
+                    || flags == Seen::ACK && tables.is_configured(ConfigFlags::TCP_LOOSE)
             }
             Fields::Udp | Fields::UdpWithoutChecksum | Fields::EchoRequest => true,
             Fields::EchoReply => false,

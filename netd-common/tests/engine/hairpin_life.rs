@@ -176,7 +176,7 @@ fn a_flow_ends_with_its_client_its_server_and_its_published_port<A: Family>(data
             let scene = Scene::on(datapath);
             let (request, inside) = begin::<A>(&scene, client);
             let key = scene.halves::<A>()[0].0;
-            assert_eq!(engine::expire(&scene.tables, &key), Expiry::Live);
+            assert_eq!(engine::expire(&scene.tables, &key, false), Expiry::Live);
             scene.bump_generation(ending);
             let answer = inside.reply().with_kind(Kind::Tcp(FIN | ACK));
             let (reason, after) = scene.pass(SERVER, &answer);
@@ -188,7 +188,7 @@ fn a_flow_ends_with_its_client_its_server_and_its_published_port<A: Family>(data
             assert_eq!(begin::<A>(&scene, client), (request, inside));
             let key = scene.halves::<A>()[0].0;
             scene.bump_generation(ending);
-            assert_eq!(engine::expire(&scene.tables, &key), Expiry::Removed);
+            assert_eq!(engine::expire(&scene.tables, &key, false), Expiry::Removed);
             assert_eq!(scene.halves::<A>().len(), 0);
         }
     }

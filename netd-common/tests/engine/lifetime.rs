@@ -65,13 +65,18 @@ const HANDSHAKE: [(char, u8); 3] = [('>', SYN), ('<', SYN | ACK), ('>', ACK)];
 
 /// The kernel's values, `net/netfilter/nf_conntrack_proto_*.c`.
 fn each_state_has_its_timer<A: Family>(datapath: Datapath) {
-    let (fin, both) = ([('<', FIN | ACK)], [('<', FIN | ACK), ('>', FIN | ACK)]);
+    let fin = [('<', FIN | ACK), ('>', ACK), ('>', FIN | ACK), ('<', ACK)];
+    let open_twice = [('>', SYN), ('<', SYN), ('>', SYN | ACK)];
     let rows = [
         ("syn sent", HANDSHAKE[..1].to_vec(), 120),
         ("syn received", HANDSHAKE[..2].to_vec(), 60),
         ("established", HANDSHAKE.to_vec(), 432_000),
-        ("one side closed", [&HANDSHAKE[..], &fin].concat(), 120),
-        ("both sides closed", [&HANDSHAKE[..], &both].concat(), 120),
+        ("syn sent by both", open_twice[..2].to_vec(), 120),
+        ("syn sent by both, acknowledged by one", open_twice.to_vec(), 120),
+        ("one side closed", [&HANDSHAKE[..], &fin[..1]].concat(), 120),
+        ("one side closed, and the other knows", [&HANDSHAKE[..], &fin[..2]].concat(), 60),
+        ("both sides closed", [&HANDSHAKE[..], &fin[..3]].concat(), 30),
+        ("both sides closed, and both know", [&HANDSHAKE[..], &fin].concat(), 120),
         ("reset", [&HANDSHAKE[..], &[('<', RST)]].concat(), 10),
         ("picked up in the middle", vec![('>', ACK)], 300),
     ];
@@ -82,7 +87,7 @@ fn each_state_has_its_timer<A: Family>(datapath: Datapath) {
     }
     for (row, kind, is_answered, secs) in [
         ("udp", Kind::Udp, false, 30),
-        ("udp stream", Kind::Udp, true, 120),
+        ("udp, answered", Kind::Udp, true, 30),
         ("echo", Kind::EchoRequest, false, 30),
         ("echo, answered", Kind::EchoRequest, true, 30),
     ] {
@@ -92,15 +97,23 @@ fn each_state_has_its_timer<A: Family>(datapath: Datapath) {
             scene.translated(INWARDS, &outside.reply(), Reason::MasqueradeReply);
         }
         assert_lives::<A>(&scene, row, key(&call(kind), Scope::Endpoint), secs);
+        if kind == Kind::Udp && is_answered {
+            // More than a question and an answer.
+            let outside = scene.translated::<A>(OUTWARDS, &call(kind), Reason::Masqueraded);
+            scene.translated(INWARDS, &outside.reply(), Reason::MasqueradeReply);
+            scene.wait(3);
+            scene.translated(INWARDS, &outside.reply(), Reason::MasqueradeReply);
+            assert_lives::<A>(&scene, "udp stream", key(&call(kind), Scope::Endpoint), 120);
+        }
     }
 }
 
 #[track_caller]
 fn assert_lives<A: Family>(scene: &Scene, row: &str, key: CtKey<A>, secs: u32) {
     scene.wait(secs - 1);
-    assert_eq!(engine::expire(&scene.tables, &key), Expiry::Live, "{row}");
+    assert_eq!(engine::expire(&scene.tables, &key, false), Expiry::Live, "{row}");
     scene.wait(1);
-    assert_eq!(engine::expire(&scene.tables, &key), Expiry::Removed, "{row}");
+    assert_eq!(engine::expire(&scene.tables, &key, false), Expiry::Removed, "{row}");
     assert_eq!(scene.halves::<A>().len(), 0, "{row}");
 }
 
@@ -134,13 +147,14 @@ fn a_flow_that_is_over_does_not_take_packets_whether_or_not_it_was_expired<A: Fa
 }
 
 fn a_syn_reopens_a_connection_that_has_closed<A: Family>(datapath: Datapath) {
-    for end in [&[('<', FIN | ACK), ('>', FIN | ACK)][..], &[('<', RST)], &[('>', RST | ACK)]] {
+    let closed = [('<', FIN | ACK), ('>', FIN | ACK), ('<', ACK)];
+    for end in [&closed[..2], &closed, &[('<', RST)], &[('>', RST | ACK)]] {
         let scene = Scene::on(datapath);
         converse::<A>(&scene, &[&HANDSHAKE[..], end].concat());
         converse::<A>(&scene, &HANDSHAKE);
         scene.wait(400_000);
         let key = key(&web::<A>(SYN), Scope::Uplink);
-        assert_eq!(engine::expire(&scene.tables, &key), Expiry::Live, "{end:?}");
+        assert_eq!(engine::expire(&scene.tables, &key, false), Expiry::Live, "{end:?}");
         assert_eq!(scene.halves::<A>().len(), 2);
     }
 }
@@ -216,13 +230,13 @@ fn a_lone_half_lives_five_seconds<A: Family>(datapath: Datapath) {
             .retain(|_, half| half.get().is_reply() == keeps_reply);
         let (key, _) = scene.halves::<A>()[0];
         scene.wait(5);
-        assert_eq!(engine::expire(&scene.tables, &key), Expiry::Live);
+        assert_eq!(engine::expire(&scene.tables, &key, false), Expiry::Live);
         scene.wait(1);
         if keeps_reply {
             // Nobody's packets pass, and the port is free.
             scene.stays(INWARDS, &outside.reply(), Reason::NotOurs);
         } else {
-            assert_eq!(engine::expire(&scene.tables, &key), Expiry::Removed);
+            assert_eq!(engine::expire(&scene.tables, &key, false), Expiry::Removed);
         }
         assert_eq!(scene.halves::<A>().len(), 0);
         scene.becomes(OUTWARDS, &call(Kind::Udp), Reason::Masqueraded, &outside);
@@ -233,7 +247,7 @@ fn a_lone_half_lives_five_seconds<A: Family>(datapath: Datapath) {
 fn expiry_tells_what_it_found<A: Family>(datapath: Datapath) {
     let scene = Scene::on(datapath);
     let key = key(&call::<A>(Kind::Udp), Scope::Endpoint);
-    assert_eq!(engine::expire(&scene.tables, &key), Expiry::Gone);
+    assert_eq!(engine::expire(&scene.tables, &key, false), Expiry::Gone);
     let at = At { ingress: 11, ..OUTWARDS };
     scene.translated::<A>(at, &call(Kind::Udp), Reason::Masqueraded);
     scene.translated::<A>(
@@ -247,10 +261,10 @@ fn expiry_tells_what_it_found<A: Family>(datapath: Datapath) {
         let half =
             halves.iter().find(|(_, entry)| entry.is_reply() == reply && entry.slot == owner);
         let (key, _) = half.unwrap();
-        assert_eq!(engine::expire(&scene.tables, key), Expiry::Live);
+        assert_eq!(engine::expire(&scene.tables, key, false), Expiry::Live);
         scene.bump_generation(owner);
-        assert_eq!(engine::expire(&scene.tables, key), Expiry::Removed);
-        assert_eq!(engine::expire(&scene.tables, key), Expiry::Gone);
+        assert_eq!(engine::expire(&scene.tables, key, false), Expiry::Removed);
+        assert_eq!(engine::expire(&scene.tables, key, false), Expiry::Gone);
         assert_eq!(scene.halves::<A>().len(), halves.len() - 2);
     }
 }

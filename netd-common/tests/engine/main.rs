@@ -21,6 +21,7 @@ mod hairpin_life;
 mod lifetime;
 mod multihomed;
 mod policy;
+mod pressure;
 mod reasons;
 mod robustness;
 mod source_ports;

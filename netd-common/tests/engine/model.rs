@@ -28,10 +28,24 @@ pub(crate) struct Flow<A> {
     /// The remote end and the container's, inside.
     pub(crate) inner: (End<A>, End<A>),
     is_begun_outside: bool,
-    /// TCP flags that the side which began the flow has sent, and the other.
-    sent: u8,
-    answered: Option<u8>,
+    /// What the side which began the flow has sent, and the other.
+    sides: [Side; 2],
+    begun: u32,
     last_seen: u32,
+    /// A packet came more than two seconds after the first.
+    goes_on: bool,
+}
+
+/// What one side of a flow has sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Side {
+    has_spoken: bool,
+    /// TCP flags.
+    flags: u8,
+    /// The last that it said is a reset.
+    has_reset: bool,
+    /// It has acknowledged something after the other side's FIN.
+    knows_of_fin: bool,
 }
 
 /// The flows, and the time.
@@ -47,33 +61,49 @@ pub(crate) type Outcome<A> = Option<Message<A>>;
 impl<A: Family> Flow<A> {
     /// The kernel's values, which the issue asks for.
     fn timeout_secs(&self) -> u32 {
-        let answered = self.answered.unwrap_or(0);
-        let (either, both) = (self.sent | answered, self.sent & answered);
+        let [sent, answered] = self.sides;
+        let fins = self.sides.map(|side| side.flags & FIN != 0);
         match self.proto {
-            6 if either & RST != 0 => 10,
-            6 if either & FIN != 0 => 120,
-            6 if both & ACK != 0 => 432_000,
-            6 if answered & SYN != 0 => 60,
-            6 if self.sent & SYN != 0 => 120,
+            6 if sent.has_reset || answered.has_reset => 10,
+            6 if sent.flags & answered.flags & ACK != 0 => match fins {
+                [false, false] => 432_000,
+                [true, true] if sent.knows_of_fin && answered.knows_of_fin => 120,
+                [true, true] => 30,
+                _ if sent.knows_of_fin || answered.knows_of_fin => 60,
+                _ => 120,
+            },
+            6 if answered.flags & SYN != 0 && answered.flags & ACK != 0 => 60,
+            6 if (sent.flags | answered.flags) & SYN != 0 => 120,
             6 => 300,
-            17 if self.answered.is_some() => 120,
+            17 if answered.has_spoken && self.goes_on => 120,
             _ => 30,
         }
     }
 
+    /// A SYN of the side that began the flow begins another one then.
     fn has_closed(&self) -> bool {
-        let answered = self.answered.unwrap_or(0);
-        self.proto == 6 && ((self.sent | answered) & RST != 0 || self.sent & answered & FIN != 0)
+        let is_reset = self.sides.iter().any(|side| side.has_reset);
+        let is_shut = self.sides.iter().all(|side| side.flags & FIN != 0 && side.flags & ACK != 0);
+        self.proto == 6 && (is_reset || is_shut)
     }
 
     fn see(&mut self, message: &Message<A>, is_original: bool, now: u32) {
         let flags = tcp_flags(message);
-        if is_original {
-            self.sent |= flags;
-        } else {
-            self.answered = Some(self.answered.unwrap_or(0) | flags);
+        let [sent, answered] = &mut self.sides;
+        let (own, other) = if is_original { (sent, answered) } else { (answered, sent) };
+        let before = (own.flags, own.has_reset, own.knows_of_fin);
+        // Section 2.2: who goes on has not reset the connection.
+        own.has_reset = flags & RST != 0 || own.has_reset && flags & ACK == 0;
+        own.knows_of_fin |= flags & ACK != 0 && other.flags & FIN != 0;
+        own.flags |= flags;
+        own.has_spoken = true;
+        // RFC 7857 section 5: a SYN or a RST that says nothing new keeps nothing alive.
+        let says_nothing = before == (own.flags, own.has_reset, own.knows_of_fin);
+        let is_idle = flags & (SYN | RST) != 0 && says_nothing;
+        self.goes_on |= now - self.begun > 2;
+        if !is_idle {
+            self.last_seen = now;
         }
-        self.last_seen = now;
     }
 }
 
@@ -181,14 +211,16 @@ impl<A: Family, H: Host<A>> Model<A, H> {
         inner: (End<A>, End<A>),
         is_begun_outside: bool,
     ) {
+        let first = Side { has_spoken: true, flags: tcp_flags(message), ..Side::default() };
         self.flows.push(Flow {
             proto: message.proto(),
             outer,
             inner,
             is_begun_outside,
-            sent: tcp_flags(message),
-            answered: None,
+            sides: [first, Side::default()],
+            begun: self.now,
             last_seen: self.now,
+            goes_on: false,
         });
     }
 }

@@ -2,6 +2,7 @@
 
 use netd_common::{
     address::{V4, V6},
+    counters::FlowCount,
     network::NetworkFlags,
     reason::Reason,
 };
@@ -11,7 +12,8 @@ use crate::{
     message::{Kind, Message, RST, SYN},
     packet::HostPacket,
     place::{
-        At, FROM_UPLINK, TO_UPLINK, bridge, from_bridge, from_endpoint, mac, port, to_endpoint,
+        At, FROM_UPLINK, TO_UPLINK, bridge, from_bridge, from_endpoint, mac, port, slot,
+        to_endpoint,
     },
     scene::{INTERNAL, NET_A, NET_B, OPEN, PLAIN, QUIET, SECOND_UPLINK, Scene, UPLINK, WEB},
     tables::HostRoute,
@@ -153,6 +155,16 @@ fn way_to(reason: Reason, scene: &mut Scene) -> (At, HostPacket) {
         Reason::ConntrackFull => {
             scene.tables.capacity.set(1);
             packet(FROM_UPLINK, &web)
+        }
+        Reason::NetworkFlowLimit => {
+            scene.tables.flow_limits.insert(FlowCount::of_network(NET_A), 1);
+            scene.translated(FROM_UPLINK, &web, Reason::Published);
+            packet(TO_UPLINK, &call)
+        }
+        Reason::EndpointFlowLimit => {
+            scene.tables.flow_limits.insert(slot(NET_A, 2), 1);
+            scene.translated(FROM_UPLINK, &web, Reason::Published);
+            packet(TO_UPLINK, &call)
         }
         Reason::ConntrackRace => {
             let forget = |tables: &_| A::store(tables).flows.borrow_mut().clear();

@@ -88,7 +88,7 @@ impl Scene {
 
     pub(crate) fn on(datapath: Datapath) -> Self {
         let mut tables = HostTables::new();
-        tables.config.flags = ConfigFlags::RANGES_PUBLISHED;
+        tables.config.flags |= ConfigFlags::RANGES_PUBLISHED;
         let (masquerade, icc) = (FamilyFlags::MASQUERADE, NetworkFlags::ICC);
         for (number, side, flags, endpoints) in [
             (NET_A, masquerade, icc, &[2, 3][..]),

@@ -7,6 +7,7 @@ use netd_common::{
     conntrack::{CtEntry, CtFlags, CtKey, Redirect},
     engine,
     reason::{Reason, Verdict},
+    tables::Tables as _,
 };
 use proptest::{prelude::*, sample::Index, test_runner::TestCaseError};
 
@@ -231,6 +232,9 @@ impl<A: Family> Conversation<A> {
             prop_assert!(peers.insert(peer), "two flows share {:?}", peer);
         }
         prop_assert!(stack.len() >= 2 * self.model.live().count());
+        for scene in &self.scenes {
+            prop_assert_eq!(scene.tables.flow_count(A::FLOW_COUNTS.live) as usize * 2, stack.len());
+        }
         Ok(())
     }
 
@@ -239,9 +243,12 @@ impl<A: Family> Conversation<A> {
         for scene in &self.scenes {
             scene.wait(432_000);
             for (key, _) in scene.halves::<A>() {
-                engine::expire(&scene.tables, &key);
+                engine::expire(&scene.tables, &key, false);
             }
             prop_assert_eq!(scene.halves::<A>().len(), 0);
+            let young = [A::FLOW_COUNTS.begun, A::FLOW_COUNTS.passed];
+            let counts = scene.tables.flow_counts.borrow();
+            prop_assert!(counts.iter().all(|(index, count)| young.contains(index) || *count == 0));
         }
         Ok(())
     }

@@ -38,6 +38,8 @@ pub(crate) struct HostTables {
     pub(crate) trusted: HashSet<(u32, u16)>,
     pub(crate) generations: RefCell<HashMap<u32, u32>>,
     pub(crate) traffic: RefCell<HashMap<u32, Traffic>>,
+    pub(crate) flow_counts: RefCell<HashMap<u32, i64>>,
+    pub(crate) flow_limits: HashMap<u32, u32>,
     /// The most entries that a connection table takes.
     pub(crate) capacity: Cell<usize>,
     /// Runs after the reply half is inserted and before the original half.
@@ -72,6 +74,7 @@ pub(crate) struct FamilyStore<A: 'static> {
     pub(crate) routes: HashMap<(u32, A), HostRoute>,
     /// Where they lead else.
     pub(crate) default_route: HostRoute,
+    young: RefCell<HashMap<u32, CtKey<A>>>,
     scratch: RefCell<Scratch<A>>,
     /// What memory may hold that is to be filled in.
     stale: NewFlow<A>,
@@ -127,6 +130,8 @@ impl HostTables {
             trusted: HashSet::new(),
             generations: RefCell::default(),
             traffic: RefCell::default(),
+            flow_counts: RefCell::default(),
+            flow_limits: HashMap::new(),
             capacity: Cell::new(usize::MAX),
             between_halves: RefCell::default(),
             after_insertion: RefCell::default(),
@@ -158,6 +163,7 @@ impl<A: Family> FamilyStore<A> {
             connected_sockets: RefCell::default(),
             routes: HashMap::new(),
             default_route: HostRoute::Nowhere,
+            young: RefCell::default(),
             scratch: RefCell::new(Scratch::zeroed()),
             stale: bytemuck::pod_read_unaligned(&[0x5a; 256][..size_of::<NewFlow<A>>()]),
         }
@@ -227,6 +233,22 @@ impl Tables for HostTables {
     fn count_flow(&self, slot: u32) {
         self.count(slot, |traffic| traffic.flows += 1);
     }
+
+    fn flow_count(&self, index: u32) -> u32 {
+        self.flow_counts.borrow().get(&index).map_or(0, |&count| u32::try_from(count).unwrap())
+    }
+
+    fn add_to_flow_count(&self, index: u32, change: i64) {
+        *self.flow_counts.borrow_mut().entry(index).or_default() += change;
+    }
+
+    fn flow_limit(&self, index: u32) -> u32 {
+        self.flow_limits.get(&index).copied().unwrap_or(0)
+    }
+
+    fn max_flows(&self) -> u32 {
+        self.config.max_flows
+    }
 }
 
 impl<A: Family> FamilyTables<A> for HostTables {
@@ -254,8 +276,17 @@ impl<A: Family> FamilyTables<A> for HostTables {
         Ok(())
     }
 
-    fn remove_flow(&self, key: &CtKey<A>) {
-        A::store(self).flows.borrow_mut().remove(key);
+    fn remove_flow(&self, key: &CtKey<A>) -> bool {
+        A::store(self).flows.borrow_mut().remove(key).is_some()
+    }
+
+    fn remember_young_flow(&self, index: u32, key: &CtKey<A>) {
+        A::store(self).young.borrow_mut().insert(index, *key);
+    }
+
+    fn recall_young_flow(&self, index: u32, key: &mut CtKey<A>) -> bool {
+        let found = A::store(self).young.borrow().get(&index).copied();
+        found.map(|found| *key = found).is_some()
     }
 
     fn with_work<R>(&self, run: impl FnOnce(&mut Work<A>) -> R) -> Option<R> {
@@ -363,6 +394,10 @@ impl<A: Family> Flow<A> for HostFlow<A> {
 
     fn set_seen(&self, seen: u8) {
         self.change(|entry| entry.seen = seen);
+    }
+
+    fn set_peer_seen(&self, seen: u8) {
+        self.change(|entry| entry.peer_seen = seen);
     }
 
     fn count(&self, bytes: u32) {

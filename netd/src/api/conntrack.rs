@@ -36,6 +36,19 @@ pub struct FlowTuple {
     pub dport: u16,
 }
 
+/// The connection table as `netd conntrack count --json` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableInfo {
+    /// Flows of both families.
+    pub count: u64,
+    /// The most flows of each family.
+    pub max_flows: u32,
+    /// `none`, `high` from three quarters on, `critical` from nine tenths on: the fuller family's.
+    pub pressure: String,
+    /// Flows that were not set up and gave way to others while the table was full.
+    pub displaced: u64,
+}
+
 /// Which flows are meant: those that meet everything that is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConntrackFilter {

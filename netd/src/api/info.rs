@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU32,
 };
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -35,6 +36,9 @@ pub struct NetworkInfo {
     /// The IPv4 subnet's, or that of the only one.
     pub gateway_mode: GatewayMode,
     pub mtu: u32,
+    /// Null where the daemon's default holds.
+    #[serde(default)]
+    pub max_flows: Option<NonZeroU32>,
     pub datapath: DatapathInfo,
     /// Names.
     pub endpoints: Vec<String>,
@@ -81,6 +85,9 @@ pub struct EndpointInfo {
     pub gateway6: Option<Ipv6Addr>,
     pub aliases: Vec<String>,
     pub gw_priority: i32,
+    /// Null where the daemon's default holds.
+    #[serde(default)]
+    pub max_flows: Option<NonZeroU32>,
     pub ports: Vec<PortInfo>,
 }
 
@@ -160,6 +167,7 @@ impl NetworkInfo {
             snat_addresses: network.snat_addresses.clone(),
             gateway_mode: network.subnets.first().map(|s| s.gateway_mode).unwrap_or_default(),
             mtu: network.mtu,
+            max_flows: network.max_flows,
             datapath,
             endpoints,
             allowed,
@@ -199,6 +207,7 @@ impl EndpointInfo {
             gateway6: endpoint.gateway6,
             aliases: endpoint.aliases.clone(),
             gw_priority: endpoint.gw_priority,
+            max_flows: endpoint.max_flows,
             ports,
         }
     }

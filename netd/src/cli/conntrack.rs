@@ -8,20 +8,7 @@ use netd_common::conntrack::FlowState;
 use serde_json::json;
 
 use super::{CliError, Session, items, one};
-use crate::api::{ConntrackFilter, ConntrackInfo, FlowTuple, Request};
-
-/// The states that a flow can have, those of TCP first.
-const STATES: [FlowState; 9] = [
-    FlowState::SynSent,
-    FlowState::SynRecv,
-    FlowState::Established,
-    FlowState::Unacknowledged,
-    FlowState::FinWait,
-    FlowState::TimeWait,
-    FlowState::Close,
-    FlowState::Unreplied,
-    FlowState::Replied,
-];
+use crate::api::{ConntrackFilter, ConntrackInfo, FlowTuple, Request, TableInfo};
 
 /// What can be done with the connection table.
 #[derive(Debug, Subcommand)]
@@ -39,7 +26,7 @@ pub enum ConntrackCommand {
 #[derive(Debug, Args)]
 pub struct FilterArgs {
     /// The protocol
-    #[arg(short = 'p', long, value_parser = ["tcp", "udp", "icmp", "icmpv6"])]
+    #[arg(short = 'p', long, value_parser = ["tcp", "udp", "icmp", "icmpv6", "sctp"])]
     proto: Option<String>,
     /// The source of the original direction: an address or a prefix
     #[arg(short = 's', long, value_name = "ADDRESS", visible_alias = "src", value_parser = prefix)]
@@ -85,11 +72,11 @@ impl ConntrackCommand {
         match self {
             Self::Ls(args) => ls(session, (*args).into()),
             Self::Count => {
-                let count: u64 = one(&mut session.client, Request::ConntrackCount)?;
+                let table: TableInfo = one(&mut session.client, Request::ConntrackCount)?;
                 if session.output.json {
-                    return Ok(session.output.json(&json!({ "count": count }))?);
+                    return Ok(session.output.json(&table)?);
                 }
-                Ok(session.output.line(count)?)
+                Ok(session.output.line(table.count)?)
             }
             Self::Flush(args) => flush(session, (*args).into()),
         }
@@ -144,7 +131,7 @@ fn write_tuple(f: &mut fmt::Formatter<'_>, tuple: &FlowTuple) -> fmt::Result {
 
 /// Reads the name of a state.
 fn states() -> PossibleValuesParser {
-    PossibleValuesParser::new(STATES.map(FlowState::name))
+    PossibleValuesParser::new(FlowState::ALL.iter().map(|state| state.name()))
 }
 
 /// Reads a prefix, or an address as the prefix that holds nothing else.
@@ -154,9 +141,10 @@ fn prefix(text: &str) -> Result<IpNet, ipnet::AddrParseError> {
 
 #[cfg(test)]
 mod tests {
-    use netd_common::{conntrack::FlowState, header::proto};
+    use clap::builder::TypedValueParser;
+    use netd_common::conntrack::FlowState;
 
-    use super::{Line, STATES, prefix};
+    use super::{Line, prefix};
     use crate::api::ConntrackInfo;
 
     #[test]
@@ -169,12 +157,11 @@ mod tests {
 
     #[test]
     fn every_state_can_be_asked_for() {
-        for proto in [proto::TCP, proto::UDP] {
-            for original in 0..=u8::MAX {
-                for reply in 0..=u8::MAX {
-                    assert!(STATES.contains(&FlowState::of(proto, original, reply)));
-                }
-            }
+        let states = super::states();
+        for state in FlowState::ALL {
+            let found = TypedValueParser::possible_values(&states);
+            let names: Vec<_> = found.into_iter().flatten().collect();
+            assert!(names.iter().any(|name| name.get_name() == state.name()));
         }
     }
 

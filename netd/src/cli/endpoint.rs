@@ -86,6 +86,7 @@ fn describe(endpoint: &EndpointInfo) -> Vec<(&'static str, String)> {
         ("gateway6", or_dash(endpoint.gateway6)),
         ("aliases", list(&endpoint.aliases)),
         ("gateway priority", endpoint.gw_priority.to_string()),
+        ("max flows", or_dash(endpoint.max_flows)),
         ("ports", list(endpoint.ports.iter().map(PortInfo::spec))),
     ]
 }

@@ -1,6 +1,9 @@
 //! `netd network`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU32,
+};
 
 use clap::{Args, Subcommand, ValueEnum, builder::BoolishValueParser};
 use ipnet::IpNet;
@@ -97,6 +100,9 @@ pub struct CreateArgs {
     /// The MTU; by default that of the default route's device
     #[arg(long, value_name = "N")]
     mtu: Option<u32>,
+    /// The most flows of its endpoints together; the daemon's default by default
+    #[arg(long, value_name = "N")]
+    max_flows: Option<NonZeroU32>,
     /// The bridge's name; br- and the beginning of the network's id by default
     #[arg(long, value_name = "IFNAME")]
     bridge: Option<String>,
@@ -142,6 +148,9 @@ pub struct ConnectArgs {
     /// The network with the highest priority is the sandbox's way out
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     gw_priority: i32,
+    /// The most flows that it may have; the daemon's default by default
+    #[arg(long, value_name = "N")]
+    max_flows: Option<NonZeroU32>,
     /// Publish a port: [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp]
     #[arg(short = 'p', long = "publish", value_name = "SPEC")]
     ports: Vec<PortSpec>,
@@ -165,6 +174,7 @@ impl CreateArgs {
             datapath: self.datapath,
             mtu: self.mtu,
             bridge: self.bridge,
+            max_flows: self.max_flows,
             options: self.options.into_iter().collect(),
             labels: self.labels.into_iter().collect(),
         }
@@ -183,6 +193,7 @@ impl ConnectArgs {
             mac: self.mac,
             ifname: self.ifname,
             gw_priority: self.gw_priority,
+            max_flows: self.max_flows,
             ports: self.ports,
         }
     }
@@ -280,6 +291,7 @@ fn describe(network: &NetworkInfo) -> Vec<(&'static str, String)> {
         ("masquerade", network.masquerade.to_string()),
         ("snat addresses", list(&network.snat_addresses)),
         ("mtu", network.mtu.to_string()),
+        ("max flows", or_dash(network.max_flows)),
         ("datapath", format!("{}: {}", network.datapath.path, network.datapath.reason)),
         ("  asked for", network.datapath.asked.to_string()),
         ("endpoints", list(&network.endpoints)),

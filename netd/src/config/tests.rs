@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{num::NonZeroU32, path::Path};
 
 use netd_common::config::Timeout;
 
@@ -24,6 +24,8 @@ fn an_empty_file_means_the_defaults() {
     assert_eq!(config.daemon.bpffs, Path::new("/sys/fs/bpf/netd"));
     assert_eq!(config.datapath.max_flows.get(), 262_144);
     assert!(!config.datapath.flow_accounting);
+    assert!(config.datapath.tcp_loose);
+    assert_eq!(config.datapath.max_flows_per_endpoint, None);
     assert_eq!(config.datapath.xdp, XdpMode::Auto);
     assert_eq!(config.timeouts.secs(Timeout::TcpEstablished), 432_000);
 }
@@ -43,6 +45,9 @@ fn every_section_is_read() {
         xdp = "drop"
         flow_accounting = true
         max_flows = 1000
+        max_flows_per_endpoint = 100
+        max_flows_per_network = 500
+        tcp_loose = false
         [timeouts]
         profile = "linux"
         udp = 10
@@ -56,6 +61,9 @@ fn every_section_is_read() {
     assert_eq!(config.datapath.mode, DatapathMode::Stack);
     assert_eq!(config.datapath.xdp, XdpMode::Drop);
     assert!(config.datapath.flow_accounting);
+    assert!(!config.datapath.tcp_loose);
+    assert_eq!(config.datapath.max_flows_per_endpoint.map(NonZeroU32::get), Some(100));
+    assert_eq!(config.datapath.max_flows_per_network.map(NonZeroU32::get), Some(500));
     assert_eq!(config.timeouts.secs(Timeout::Udp), 10);
     assert_eq!(config.timeouts.secs(Timeout::UdpStream), 120);
     assert_eq!(config.pools.default_address_pools.len(), 1);
@@ -63,10 +71,22 @@ fn every_section_is_read() {
 
 #[test]
 fn every_timeout_has_its_key() {
-    for (timeout, name, default_secs) in Timeout::LINUX {
-        assert_eq!(Timeouts::default().secs(timeout), default_secs);
+    for (timeout, name, secs) in Timeout::ALL {
+        assert_eq!(Timeouts::default().secs(timeout), secs[0]);
         let config = parse(&format!("[timeouts]\n{name} = 7")).unwrap();
         assert_eq!(config.timeouts.secs(timeout), 7, "{name}");
+    }
+}
+
+#[test]
+fn a_profile_is_where_timeouts_begin() {
+    for (index, profile) in ["linux", "rfc", "lean"].into_iter().enumerate() {
+        // Wherever in the section it stands.
+        let config = parse(&format!("[timeouts]\nudp = 7\nprofile = \"{profile}\"")).unwrap();
+        for (timeout, name, secs) in Timeout::ALL {
+            let expected = if timeout == Timeout::Udp { 7 } else { secs[index] };
+            assert_eq!(config.timeouts.secs(timeout), expected, "{profile}: {name}");
+        }
     }
 }
 
@@ -82,6 +102,8 @@ fn an_error_names_its_line() {
     check_refused("\n[nat]", "line 2: unknown field `nat`");
     check_refused("[timeouts]\nudp = 0", "line 2");
     check_refused("[timeouts]\nudp = -1", "line 2");
+    check_refused("[timeouts]\nudp = 1\ntcp_open = 1", "line 3: unknown field `tcp_open`");
+    check_refused("[datapath]\nmax_flows_per_endpoint = 0", "line 2");
     check_refused("[timeouts]\nprofile = \"fast\"", "line 2: unknown variant `fast`");
     check_refused("[datapath]\nxdp = \"forward\"", "line 2: unknown variant `forward`");
     check_refused("[datapath]\nmode = \"warp\"", "line 2: unknown variant `warp`");

@@ -7,7 +7,7 @@ use netd_common::{header::proto, reason::Verdict};
 
 use super::{Controller, RequestError, in_one_line};
 use crate::{
-    api::{ConntrackFilter, ConntrackInfo, EndpointStats, Item, StatRow, StatsAnswer},
+    api::{ConntrackFilter, ConntrackInfo, EndpointStats, Item, StatRow, StatsAnswer, TableInfo},
     datapath::conntrack::{Conntrack, FlowView},
     desired::LookupError,
     server::ReplySender,
@@ -78,7 +78,13 @@ impl Controller {
 
     pub(super) fn count_flows(&self, reply: ReplySender) {
         self.on_conntrack(reply, |conntrack, reply| {
-            reply.finish_with(conntrack.count().map(|count| vec![Item::Count(count)]));
+            let table = conntrack.fullness().map(|([v4, v6], max)| TableInfo {
+                count: u64::from(v4.live) + u64::from(v6.live),
+                max_flows: max,
+                pressure: v4.pressure.max(v6.pressure).name().to_owned(),
+                displaced: v4.displaced + v6.displaced,
+            });
+            reply.finish_with(table.map(|table| vec![Item::Table(table)]));
         });
     }
 
@@ -146,6 +152,7 @@ fn proto_name(number: u8) -> String {
         proto::UDP => "udp".to_owned(),
         proto::ICMP => "icmp".to_owned(),
         proto::ICMPV6 => "icmpv6".to_owned(),
+        proto::SCTP => "sctp".to_owned(),
         number => number.to_string(),
     }
 }

@@ -105,6 +105,7 @@ impl Host {
         let uplinks = self.uplinks(desired, named);
         HostFacts {
             trusts_every_uplink: false,
+            default_flow_limits: [None; 2],
             ifindexes: self.links.iter().map(|link| (link.name.clone(), link.ifindex)).collect(),
             macs: self.macs(),
             addresses: self.link_addresses(),

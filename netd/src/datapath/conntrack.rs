@@ -8,19 +8,23 @@ use std::net::IpAddr;
 use aya::{
     Pod,
     maps::{Array, HashMap, Map, MapData, MapError},
-    programs::SchedClassifier,
+    programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
+use bytemuck::{NoUninit, bytes_of, pod_read_unaligned};
 use netd_common::{
     address::{Address, V4, V6},
     config::{ConfigFlags, DatapathConfig},
-    conntrack::{CtEntry, CtKey, FlowState},
-    header::proto,
+    conntrack::{CtEntry, CtKey, FlowState, Pressure},
+    counters::SLOTS,
+    expiry::{BATCH, BatchHead},
+    header::{ETHERNET_LEN, proto},
     names,
 };
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
     DatapathError, batch,
+    flow_counts::{FlowCounts, Fullness},
     load::{pinned_map, program_error},
     map_error,
     pins::Pins,
@@ -32,7 +36,9 @@ pub(crate) struct Conntrack {
     v4: FamilyTable<V4>,
     v6: FamilyTable<V6>,
     config: Array<MapData, DatapathConfig>,
-    pub(super) expire_flows: SchedClassifier,
+    generations: MapData,
+    flow_counts: FlowCounts,
+    expire_flows: SchedClassifier,
 }
 
 /// The table of one family, twice: for single elements and for batches.
@@ -44,6 +50,13 @@ where
     name: &'static str,
     map: HashMap<MapData, CtKey<A>, CtEntry<A>>,
     batches: MapData,
+}
+
+/// What flows are judged by.
+struct Moment {
+    config: DatapathConfig,
+    now: u32,
+    pressure: Pressure,
 }
 
 /// A flow, both halves put together.
@@ -69,6 +82,8 @@ impl Conntrack {
             v4: FamilyTable::open(pins, "CONNTRACK_V4")?,
             v6: FamilyTable::open(pins, "CONNTRACK_V6")?,
             config: config.try_into().map_err(map_error("CONFIG"))?,
+            generations: pinned_map(pins, "GENERATIONS")?,
+            flow_counts: FlowCounts::open(pins)?,
             expire_flows: program.map_err(program_error(names::EXPIRE_FLOWS))?,
         })
     }
@@ -83,21 +98,44 @@ impl Conntrack {
         &self,
         mut visit: impl FnMut(Vec<FlowView>) -> bool,
     ) -> Result<(), DatapathError> {
-        let (config, now) = (self.config()?, now_secs());
+        let [v4, v6] = self.moments()?;
         let mut goes_on = true;
         self.v4.for_each_original(|halves| {
-            goes_on = visit(self.v4.views(halves, &config, now));
+            goes_on = visit(self.v4.views(halves, &v4));
             goes_on
         })?;
         if !goes_on {
             return Ok(());
         }
-        self.v6.for_each_original(|halves| visit(self.v6.views(halves, &config, now)))
+        self.v6.for_each_original(|halves| visit(self.v6.views(halves, &v6)))
     }
 
-    /// How many flows there are.
-    pub(crate) fn count(&self) -> Result<u64, DatapathError> {
-        Ok(self.v4.count()? + self.v6.count()?)
+    /// How full the tables are, IPv4's and IPv6's, and the most flows of each.
+    pub(crate) fn fullness(&self) -> Result<([Fullness; 2], u32), DatapathError> {
+        let max = self.config()?.max_flows;
+        Ok((self.flow_counts.fullness(max)?, max))
+    }
+
+    /// What the flows of IPv4 and of IPv6 are judged by.
+    fn moments(&self) -> Result<[Moment; 2], DatapathError> {
+        let (config, now) = (self.config()?, now_secs());
+        let tables = self.flow_counts.fullness(config.max_flows)?;
+        Ok(tables.map(|Fullness { pressure, .. }| Moment { config, now, pressure }))
+    }
+
+    /// The generations of all slots.
+    pub(super) fn generations(&self) -> Result<Vec<u32>, DatapathError> {
+        let mut generations = vec![0; SLOTS as usize];
+        let read = batch::for_each_chunk(&self.generations, |slots: &[u32], found: &[u32]| {
+            for (&slot, &generation) in slots.iter().zip(found) {
+                if let Some(place) = generations.get_mut(slot as usize) {
+                    *place = generation;
+                }
+            }
+            true
+        });
+        read.map_err(|source| map_error("GENERATIONS")(MapError::IoError(source)))?;
+        Ok(generations)
     }
 
     /// Ends the flows that `is_meant` picks, and says how many.
@@ -105,8 +143,26 @@ impl Conntrack {
         &mut self,
         is_meant: impl Fn(&FlowView) -> bool,
     ) -> Result<u64, DatapathError> {
-        let (config, now) = (self.config()?, now_secs());
-        Ok(self.v4.flush(&config, now, &is_meant)? + self.v6.flush(&config, now, &is_meant)?)
+        let [v4, v6] = self.moments()?;
+        let v4 = self.v4.originals_of(&v4, &is_meant)?;
+        let v6 = self.v6.originals_of(&v6, &is_meant)?;
+        Ok(self.remove(&v4, BatchHead::new(false).forced())?
+            + self.remove(&v6, BatchHead::new(true).forced())?)
+    }
+
+    /// Has the kernel look at flows, named by a key of theirs, and says how many it has removed.
+    pub(super) fn remove<A: Address>(
+        &mut self,
+        keys: &[CtKey<A>],
+        head: BatchHead,
+    ) -> Result<u64, DatapathError>
+    where
+        CtKey<A>: Pod + NoUninit,
+    {
+        keys.chunks(BATCH).try_fold(0, |count, keys| {
+            let removed = expire_batch(&mut self.expire_flows, keys, head)?;
+            Ok(count + u64::from(removed))
+        })
     }
 
     /// Hands every half to one of the two, by family.
@@ -168,27 +224,13 @@ where
         })
     }
 
-    fn count(&self) -> Result<u64, DatapathError> {
-        let mut count = 0;
-        self.for_each_original(|halves| {
-            count += halves.len() as u64;
-            true
-        })?;
-        Ok(count)
-    }
-
-    fn views(&self, halves: &Halves<A>, config: &DatapathConfig, now: u32) -> Vec<FlowView> {
-        halves.iter().map(|(key, entry)| self.view(key, entry, config, now)).collect()
+    fn views(&self, halves: &Halves<A>, moment: &Moment) -> Vec<FlowView> {
+        halves.iter().map(|(key, entry)| self.view(key, entry, moment)).collect()
     }
 
     /// Puts a flow together from its original half and, where it is still there, its reply half.
-    fn view(
-        &self,
-        key: &CtKey<A>,
-        entry: &CtEntry<A>,
-        config: &DatapathConfig,
-        now: u32,
-    ) -> FlowView {
+    fn view(&self, key: &CtKey<A>, entry: &CtEntry<A>, moment: &Moment) -> FlowView {
+        let Moment { config, now, pressure } = moment;
         let reply_key = entry.peer_key(key);
         let reply = self.map.get(&reply_key, 0).ok();
         let (seen, last_seen, packets, bytes) = reply.map_or((0, 0, 0, 0), |reply| {
@@ -196,6 +238,10 @@ where
         });
         let state = FlowState::of(key.proto, entry.seen, seen);
         let idle = now.saturating_sub(entry.last_seen_secs.max(last_seen));
+        let mut timeout_secs = config.timeout(state.timeout(key.proto));
+        if state.gives_way() {
+            timeout_secs = pressure.shorten(timeout_secs);
+        }
         let is_accounted = config.flags & ConfigFlags::FLOW_ACCOUNTING != 0;
         FlowView {
             proto: key.proto,
@@ -208,32 +254,47 @@ where
                 server => server,
             },
             network: entry.network,
-            timeout_secs: config.timeout(state.timeout(key.proto)).saturating_sub(idle),
+            timeout_secs: timeout_secs.saturating_sub(idle),
             traffic: is_accounted.then_some((entry.packets + packets, entry.bytes + bytes)),
         }
     }
 
-    fn flush(
-        &mut self,
-        config: &DatapathConfig,
-        now: u32,
+    /// The original keys of the flows that are meant.
+    fn originals_of(
+        &self,
+        moment: &Moment,
         is_meant: &impl Fn(&FlowView) -> bool,
-    ) -> Result<u64, DatapathError> {
+    ) -> Result<Vec<CtKey<A>>, DatapathError> {
         let mut meant = Vec::new();
         self.for_each_original(|halves| {
             let flows =
-                halves.iter().filter(|(key, entry)| is_meant(&self.view(key, entry, config, now)));
-            meant.extend(flows.map(|(key, entry)| (*key, entry.peer_key(key))));
+                halves.iter().filter(|(key, entry)| is_meant(&self.view(key, entry, moment)));
+            meant.extend(flows.map(|(key, _)| *key));
             true
         })?;
-        let mut count = 0;
-        for (original, reply) in meant {
-            // Original half first, as everywhere; a flow that is gone already does not count.
-            count += u64::from(self.map.remove(&original).is_ok());
-            let _ = self.map.remove(&reply);
-        }
-        Ok(count)
+        Ok(meant)
     }
+}
+
+/// Runs the expiry program on a batch of keys.
+fn expire_batch<K: NoUninit>(
+    program: &mut SchedClassifier,
+    keys: &[K],
+    head: BatchHead,
+) -> Result<u32, DatapathError> {
+    let mut packet = vec![0; ETHERNET_LEN as usize];
+    packet.extend_from_slice(bytes_of(&head));
+    keys.iter().for_each(|key| packet.extend_from_slice(bytes_of(key)));
+    let mut after = vec![0; packet.len()];
+    let options = TestRunOptions {
+        data_in: Some(&packet),
+        data_out: Some(&mut after),
+        repeat: keys.len() as u32,
+        ..TestRunOptions::default()
+    };
+    program.test_run(options).map_err(program_error(names::EXPIRE_FLOWS))?;
+    let head = &after[ETHERNET_LEN as usize..][..size_of::<BatchHead>()];
+    Ok(pod_read_unaligned::<BatchHead>(head).removed)
 }
 
 /// A key as it is shown: an echo's identifier stands in `sport`, whichever way the message goes.

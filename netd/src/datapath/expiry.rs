@@ -10,100 +10,158 @@ use std::{
     time::Duration,
 };
 
-use aya::programs::{TestRun as _, TestRunOptions};
-use bytemuck::{NoUninit, bytes_of};
 use netd_common::{
-    address::{Address, V4, V6},
+    address::Address,
     config::{DatapathConfig, Timeout},
-    conntrack::{CtEntry, CtKey, Seen},
-    expiry::{BATCH, BatchHead},
-    header::{ETHERNET_LEN, proto},
-    names,
+    conntrack::{CtEntry, CtKey, Pressure, Seen},
+    expiry::BatchHead,
+    header::proto,
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     DatapathError,
     conntrack::{Conntrack, now_secs},
-    load::program_error,
+    flow_counts::Fullness,
 };
 use crate::clock::Stopwatch;
 
-/// How much longer a pause is than the scan before it: expiry takes at most 1 % of one CPU.
+/// How much longer a pause is than the scan before it: expiry takes at most 1 % of one CPU, and 10 % while
+/// a table is nearly full.
 const PAUSE_PER_SCAN: u32 = 100;
+const PAUSE_UNDER_PRESSURE: u32 = 10;
 const MIN_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Scans until the sender of `stop` is gone.
+/// Scans until the sender of `stop` is gone. A table that fills up is scanned without waiting for the end
+/// of the pause.
 pub(crate) fn run(mut conntrack: Conntrack, stop: &Receiver<()>) {
-    let mut pause = MIN_PAUSE;
-    while stop.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+    let mut told = [Pressure::None; 2];
+    let (mut last, mut rest) = (Stopwatch::start(), MIN_PAUSE);
+    while stop.recv_timeout(MIN_PAUSE) == Err(RecvTimeoutError::Timeout) {
+        let pressure = tell_pressure(&conntrack, &mut told);
+        let pause = if pressure == Pressure::None { rest } else { rest / PAUSE_UNDER_PRESSURE };
+        if last.elapsed() < pause.min(MAX_PAUSE) {
+            continue;
+        }
         let watch = Stopwatch::start();
         if let Err(error) = scan(&mut conntrack) {
             warn!(error = &error as &dyn std::error::Error, "flows could not be expired");
         }
-        pause = (watch.elapsed() * PAUSE_PER_SCAN).clamp(MIN_PAUSE, MAX_PAUSE);
+        rest = watch.elapsed() * PAUSE_PER_SCAN;
+        last = Stopwatch::start();
     }
+}
+
+/// Says where a table has passed a watermark, once for each time. The greatest pressure.
+fn tell_pressure(conntrack: &Conntrack, told: &mut [Pressure; 2]) -> Pressure {
+    let Ok((tables, max_flows)) = conntrack.fullness() else {
+        // The scan says what is wrong.
+        return Pressure::None;
+    };
+    for ((family, table), told) in ["IPv4", "IPv6"].into_iter().zip(tables).zip(told.iter_mut()) {
+        let Fullness { live: flows, displaced, pressure } = table;
+        match pressure {
+            _ if pressure == *told => {}
+            Pressure::None => {
+                info!(family, flows, max_flows, "the connection table has room again")
+            }
+            Pressure::High => warn!(
+                family,
+                flows,
+                max_flows,
+                "the connection table is three quarters full: flows that are not set up have half their time"
+            ),
+            Pressure::Critical => warn!(
+                family,
+                flows,
+                max_flows,
+                displaced,
+                "the connection table is nine tenths full: flows that are not set up give way"
+            ),
+        }
+        *told = pressure;
+    }
+    tables.iter().map(|table| table.pressure).max().unwrap_or_default()
+}
+
+/// What a scan goes by.
+struct Scan {
+    config: DatapathConfig,
+    generations: Vec<u32>,
+    now: u32,
 }
 
 /// One walk over the table.
 fn scan(conntrack: &mut Conntrack) -> Result<(), DatapathError> {
-    let (config, now) = (conntrack.config()?, now_secs());
+    let scan = Scan {
+        config: conntrack.config()?,
+        generations: conntrack.generations()?,
+        now: now_secs(),
+    };
+    let ([table_v4, table_v6], _) = conntrack.fullness()?;
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     conntrack.for_each_half(
-        |keys, entries| v4.extend(candidates(keys, entries, &config, now)),
-        |keys, entries| v6.extend(candidates(keys, entries, &config, now)),
+        |keys, entries| v4.extend(scan.candidates(keys, entries, table_v4.pressure)),
+        |keys, entries| v6.extend(scan.candidates(keys, entries, table_v6.pressure)),
     )?;
-    v4.chunks(BATCH).try_for_each(|keys| expire::<V4>(conntrack, keys, false))?;
-    v6.chunks(BATCH).try_for_each(|keys| expire::<V6>(conntrack, keys, true))
-}
-
-fn candidates<A: Address>(
-    keys: &[CtKey<A>],
-    entries: &[CtEntry<A>],
-    config: &DatapathConfig,
-    now: u32,
-) -> impl Iterator<Item = CtKey<A>> {
-    keys.iter().zip(entries).filter_map(move |(key, entry)| {
-        let idle = now.saturating_sub(entry.last_seen_secs);
-        (idle >= shortest_timeout(key.proto, entry.seen, config)).then_some(*key)
-    })
-}
-
-/// The shortest time that a flow can live of which one half has carried `seen`.
-fn shortest_timeout(protocol: u8, seen: u8, config: &DatapathConfig) -> u32 {
-    let timeouts: &[Timeout] = match protocol {
-        proto::TCP if seen & Seen::RST != 0 => &[Timeout::TcpClose],
-        proto::TCP if seen & Seen::FIN != 0 => &[Timeout::TcpFinWait, Timeout::TcpTimeWait],
-        // Whether the other side has closed or reset shows in the other half.
-        proto::TCP if seen & Seen::ACK != 0 => &[Timeout::TcpEstablished],
-        proto::TCP => &[Timeout::TcpSynSent, Timeout::TcpSynRecv, Timeout::TcpUnacknowledged],
-        proto::UDP => &[Timeout::Udp, Timeout::UdpStream],
-        proto::ICMP | proto::ICMPV6 => &[Timeout::Icmp],
-        _ => &[Timeout::Generic],
-    };
-    timeouts.iter().map(|&timeout| config.timeout(timeout)).min().unwrap_or(0)
-}
-
-/// Has the kernel look at a batch of flows.
-fn expire<A: Address>(
-    conntrack: &mut Conntrack,
-    keys: &[CtKey<A>],
-    is_v6: bool,
-) -> Result<(), DatapathError>
-where
-    CtKey<A>: NoUninit,
-{
-    let mut packet = vec![0; ETHERNET_LEN as usize];
-    packet.extend_from_slice(bytes_of(&BatchHead::new(is_v6)));
-    keys.iter().for_each(|key| packet.extend_from_slice(bytes_of(key)));
-    let options = TestRunOptions {
-        data_in: Some(&packet),
-        repeat: keys.len() as u32,
-        ..TestRunOptions::default()
-    };
-    conntrack.expire_flows.test_run(options).map_err(program_error(names::EXPIRE_FLOWS))?;
+    conntrack.remove(&v4, BatchHead::new(false))?;
+    conntrack.remove(&v6, BatchHead::new(true))?;
     Ok(())
+}
+
+impl Scan {
+    fn candidates<A: Address>(
+        &self,
+        keys: &[CtKey<A>],
+        entries: &[CtEntry<A>],
+        pressure: Pressure,
+    ) -> impl Iterator<Item = CtKey<A>> {
+        keys.iter().zip(entries).filter_map(move |(key, entry)| {
+            let idle = self.now.saturating_sub(entry.last_seen_secs);
+            let is_over = idle >= shortest_timeout(key.proto, entry.seen, &self.config, pressure);
+            (is_over || self.has_lost_owner(entry)).then_some(*key)
+        })
+    }
+
+    /// Whether the published port or the endpoint of the flow has gone.
+    fn has_lost_owner<A: Address>(&self, entry: &CtEntry<A>) -> bool {
+        let generation =
+            |slot: u32| self.generations.get(slot as usize).copied().unwrap_or_default();
+        let sum = generation(entry.slot).wrapping_add(generation(entry.endpoint_slot));
+        entry.generation != sum
+    }
+}
+
+/// The shortest time that a flow can live of which one half has carried `seen`. What else there is to know
+/// shows in the other half, which is looked at too.
+fn shortest_timeout(protocol: u8, seen: u8, config: &DatapathConfig, pressure: Pressure) -> u32 {
+    use Timeout as T;
+
+    let timeouts: &[Timeout] = match protocol {
+        proto::TCP if seen & Seen::RST != 0 => &[T::TcpClose],
+        proto::TCP if seen & Seen::FIN != 0 => {
+            &[T::TcpFinWait, T::TcpCloseWait, T::TcpLastAck, T::TcpTimeWait]
+        }
+        proto::TCP if seen & Seen::ACK != 0 && seen & Seen::SYN != 0 => &[T::TcpEstablished],
+        proto::TCP if seen & Seen::ACK != 0 => &[T::TcpEstablished, T::TcpUnacknowledged],
+        proto::TCP => &[T::TcpSynSent, T::TcpSynSent2, T::TcpSynRecv, T::TcpUnacknowledged],
+        proto::SCTP if seen & Seen::RST != 0 => &[T::SctpClosed],
+        proto::SCTP if seen & (Seen::FIN | Seen::SHUTDOWN_ACK) != 0 => {
+            &[T::SctpShutdownSent, T::SctpShutdownRecd, T::SctpShutdownAckSent]
+        }
+        proto::SCTP if seen & Seen::ACK != 0 => &[T::SctpEstablished],
+        proto::SCTP if seen & Seen::SYN != 0 => &[T::SctpCookieWait, T::SctpCookieEchoed],
+        proto::SCTP => &[T::SctpHeartbeatSent, T::SctpEstablished],
+        proto::UDP => &[T::Udp, T::UdpStream],
+        proto::ICMP => &[T::Icmp],
+        proto::ICMPV6 => &[T::Icmpv6],
+        _ => &[T::Generic],
+    };
+    let secs = timeouts.iter().map(|&timeout| config.timeout(timeout)).min().unwrap_or(0);
+    // A half that has carried both looks set up; one that closes or has just begun does not.
+    let is_set_up = matches!(timeouts, [T::TcpEstablished] | [T::SctpEstablished]);
+    if is_set_up { secs } else { pressure.shorten(secs) }
 }
 
 #[cfg(test)]
@@ -112,7 +170,8 @@ mod tests {
 
     #[track_caller]
     fn check(protocol: u8, seen: u8, expected: u32) {
-        assert_eq!(shortest_timeout(protocol, seen, &DatapathConfig::DEFAULT), expected);
+        let config = &DatapathConfig::DEFAULT;
+        assert_eq!(shortest_timeout(protocol, seen, config, Pressure::None), expected);
     }
 
     #[test]
@@ -120,10 +179,14 @@ mod tests {
         check(proto::TCP, Seen::PACKET | Seen::SYN, 60);
         check(proto::TCP, 0, 60);
         check(proto::TCP, Seen::SYN | Seen::ACK, 432_000);
-        check(proto::TCP, Seen::SYN | Seen::ACK | Seen::FIN, 120);
+        check(proto::TCP, Seen::ACK, 300);
+        check(proto::TCP, Seen::SYN | Seen::ACK | Seen::FIN, 30);
         check(proto::TCP, Seen::SYN | Seen::ACK | Seen::FIN | Seen::RST, 10);
         check(proto::UDP, Seen::PACKET, 30);
         check(proto::ICMP, Seen::PACKET, 30);
-        check(132, Seen::PACKET, 600);
+        check(proto::ICMPV6, Seen::PACKET, 30);
+        check(proto::SCTP, Seen::PACKET, 30);
+        check(proto::SCTP, Seen::SYN | Seen::ACK, 210);
+        check(47, Seen::PACKET, 600);
     }
 }

@@ -8,13 +8,13 @@ use aya::{
 use netd_common::names;
 use tracing::warn;
 
-use super::{DatapathError, pins::Pins};
+use super::{DatapathError, map_error, pins::Pins};
 
 /// The object, aligned as the ELF parser asks for.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netd-ebpf.o"));
 
 /// The maps that are shared with the daemon before and after this one.
-const PINNED: [&str; 27] = [
+const PINNED: [&str; 31] = [
     "CONFIG",
     "NETWORKS",
     "BRIDGES",
@@ -28,6 +28,10 @@ const PINNED: [&str; 27] = [
     names::PROGRAMS,
     "COUNTERS",
     "TRAFFIC",
+    "FLOW_COUNTS",
+    "FLOW_LIMITS",
+    "YOUNG_FLOWS_V4",
+    "YOUNG_FLOWS_V6",
     "CONNTRACK_V4",
     "CONNTRACK_V6",
     "PUBLISHED_PORTS_V4",
@@ -93,6 +97,12 @@ fn put_parts(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
         places.set(place, program, 0).map_err(error)?;
     }
     Ok(())
+}
+
+/// How many flows the pinned tables have room for.
+pub(super) fn held_flows(pins: &Pins) -> Result<u32, DatapathError> {
+    let info = MapInfo::from_pin(pins.map("CONNTRACK_V4")).map_err(map_error("CONNTRACK_V4"))?;
+    Ok(info.max_entries() / 2)
 }
 
 /// A table that holds flows keeps its size: `max_flows` is that of the next one.

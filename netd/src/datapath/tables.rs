@@ -31,6 +31,7 @@ pub(super) struct Tables {
     config: Array<MapData, DatapathConfig>,
     generations: Array<MapData, u32>,
     traffic: PerCpuArray<MapData, Traffic>,
+    flow_limits: Synced<Array<MapData, u32>, u32, u32>,
     slots: SyncedHash<u32, u32>,
     networks: Synced<Array<MapData, Network>, u32, Network>,
     isolation_sets: SyncedHash<IsolationKey, u32>,
@@ -82,6 +83,7 @@ impl Tables {
         Ok(Self {
             config: take_map(ebpf, "CONFIG")?,
             generations: take_map(ebpf, "GENERATIONS")?,
+            flow_limits: synced(ebpf, "FLOW_LIMITS")?,
             slots: synced(ebpf, "SLOTS")?,
             traffic: take_map(ebpf, "TRAFFIC")?,
             networks: synced(ebpf, "NETWORKS")?,
@@ -117,6 +119,9 @@ impl Tables {
         let ranges = if wanted.has_ranges() { ConfigFlags::RANGES_PUBLISHED } else { 0 };
         self.write_config(DatapathConfig { flags: config.flags | ranges, ..config })?;
         self.count(&wanted.slots)?;
+        let limits = &wanted.flow_limits;
+        self.flow_limits.put_missing(limits).map_err(map_error("FLOW_LIMITS"))?;
+        self.flow_limits.remove_others(limits).map_err(map_error("FLOW_LIMITS"))?;
         self.networks.put_missing(&wanted.networks).map_err(map_error("NETWORKS"))?;
         self.isolation_sets
             .put_missing(&wanted.isolation_sets)

@@ -99,6 +99,7 @@ impl Desired {
             gateway6: gateway_of(network, Family::Ipv6).and_then(ipv6_of),
             aliases: request.aliases.clone(),
             gw_priority: request.gw_priority,
+            max_flows: request.max_flows,
             ports: Vec::new(),
         };
         endpoint.ports = self.plan_ports_of(&endpoint, &request.ports, host, slots)?;

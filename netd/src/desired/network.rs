@@ -160,6 +160,7 @@ impl Desired {
             datapath: request.datapath,
             strict_source: options.strict_source,
             icc_strict: options.icc_published == Some(false),
+            max_flows: request.max_flows,
             inhibit_ipv4: options.inhibit_ipv4,
             trusted_interfaces: options.trusted_interfaces,
             options: request.options,
@@ -241,6 +242,7 @@ fn with_options(request: &NetworkCreate) -> Result<(NetworkCreate, DriverOptions
     );
     check(differ(&request.mtu, &options.mtu), "--mtu", "com.docker.network.driver.mtu");
     check(differ(&request.bridge, &options.bridge), "--bridge", "com.docker.network.bridge.name");
+    check(differ(&request.max_flows, &options.max_flows), "--max-flows", "max_flows");
     check(request.ipv6 && options.ipv6 == Some(false), "--ipv6", "com.docker.network.enable_ipv6");
     check(
         request.internal && options.internal == Some(false),
@@ -253,6 +255,7 @@ fn with_options(request: &NetworkCreate) -> Result<(NetworkCreate, DriverOptions
     request.icc = request.icc.or(options.icc);
     request.masquerade = request.masquerade.or(options.masquerade);
     request.mtu = request.mtu.or(options.mtu);
+    request.max_flows = request.max_flows.or(options.max_flows);
     request.bridge = request.bridge.or_else(|| options.bridge.clone());
     request.ipv6 |= options.ipv6 == Some(true);
     request.internal |= options.internal == Some(true);

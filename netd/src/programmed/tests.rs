@@ -43,6 +43,7 @@ fn network(name: &str, number: u16, subnets: &[&str]) -> Network {
         datapath: None,
         strict_source: false,
         icc_strict: false,
+        max_flows: None,
         inhibit_ipv4: false,
         trusted_interfaces: Vec::new(),
         options: BTreeMap::new(),
@@ -66,6 +67,7 @@ fn endpoint(name: &str, network: &str, slot: u32, ports: Vec<PublishedPort>) -> 
         gateway6: None,
         aliases: Vec::new(),
         gw_priority: 0,
+        max_flows: None,
         ports,
     }
 }
