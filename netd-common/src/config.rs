@@ -40,6 +40,15 @@ impl ConfigFlags {
     pub const TCP_LOOSE: u32 = 1 << 2;
 }
 
+/// The elements of the map of reserved ports: a bit a port.
+pub const RESERVED_WORDS: u32 = (1 << 16) / u64::BITS;
+
+/// Where the map of reserved ports has a port: the element, and the bit in it.
+#[inline(always)]
+pub const fn reserved_port(port: u16) -> (u32, u64) {
+    (port as u32 / u64::BITS, 1 << (port as u32 % u64::BITS))
+}
+
 impl DatapathConfig {
     /// The configuration with the timers and switches of Linux.
     pub const DEFAULT: Self = {

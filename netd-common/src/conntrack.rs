@@ -18,7 +18,7 @@ mod seen;
 mod state;
 
 pub use pressure::Pressure;
-pub use scratch::{NewFlow, Scratch};
+pub use scratch::{Candidates, NewFlow, Scratch};
 pub use seen::Seen;
 pub use state::FlowState;
 

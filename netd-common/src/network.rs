@@ -83,6 +83,16 @@ impl UplinkFlags {
     pub const ETHERNET: u32 = 1 << 1;
 }
 
+/// Bits of what is known of an address of the host.
+pub struct HostAddressFlags;
+
+impl HostAddressFlags {
+    /// The host has it.
+    pub const PRESENT: u32 = 1;
+    /// It lies in a network's subnet.
+    pub const ON_BRIDGE: u32 = 1 << 1;
+}
+
 /// A device from which a network's containers may be reached by their own addresses, at their published
 /// ports. Layout: 8 bytes.
 #[repr(C)]

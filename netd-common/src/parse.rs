@@ -11,7 +11,7 @@ use core::mem::MaybeUninit;
 
 pub use ip::Ip;
 pub use kind::{Common, Kind, Rare, is_rare};
-pub use transport::{Fields, NoTransport, Transport};
+pub use transport::{Fields, NoTransport, Transport, is_echo_request};
 
 use crate::{
     address::Address,

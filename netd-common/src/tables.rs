@@ -36,6 +36,12 @@ pub trait Tables {
     fn is_trusted(&self, ifindex: u32, network: u16) -> bool;
     /// Whether packets of one network may enter another.
     fn may_enter(&self, from: u16, to: u16) -> bool;
+    /// Whether the administrator keeps the port from everybody (`ip_local_reserved_ports`).
+    fn is_reserved(&self, port: Port) -> bool;
+    /// When a flow of the host's own that is translated was last seen; 0 where none was. Units: seconds.
+    fn host_flows_seen_secs(&self) -> u32;
+    /// Sets that.
+    fn set_host_flows_seen(&self, secs: u32);
     /// The current generation of a slot.
     fn generation(&self, slot: u32) -> u32;
     /// Counts a packet that the slot's container receives.
@@ -91,6 +97,8 @@ pub trait FamilyTables<A: Address>: Tables {
     fn published_range(&self, key: &PublishedPortKey<A>) -> Option<&PublishedPort<A>>;
     /// Whether the host itself has the address.
     fn is_host_address(&self, addr: A) -> bool;
+    /// Whether the host has the address, and it lies in a network's subnet: that of a bridge.
+    fn is_bridge_address(&self, addr: A) -> bool;
     /// The network whose subnet has the address.
     fn network_of(&self, addr: A) -> Option<u16>;
     /// The endpoint that has the address.

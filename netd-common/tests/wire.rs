@@ -100,6 +100,15 @@ impl Tables for Host {
     fn may_enter(&self, _: u16, _: u16) -> bool {
         unreachable!("{NOT_ASKED}")
     }
+    fn is_reserved(&self, _: Port) -> bool {
+        unreachable!("{NOT_ASKED}")
+    }
+    fn host_flows_seen_secs(&self) -> u32 {
+        unreachable!("{NOT_ASKED}")
+    }
+    fn set_host_flows_seen(&self, _: u32) {
+        unreachable!("{NOT_ASKED}")
+    }
     fn generation(&self, _: u32) -> u32 {
         unreachable!("{NOT_ASKED}")
     }
@@ -137,6 +146,9 @@ impl<A: Address> FamilyTables<A> for Host {
     }
     fn is_host_address(&self, addr: A) -> bool {
         [host(true), host(false)].contains(&addr.into())
+    }
+    fn is_bridge_address(&self, _: A) -> bool {
+        unreachable!("{NOT_ASKED}")
     }
     fn flow(&self, key: &CtKey<A>) -> Option<NoEntry> {
         assert_eq!(key.scope, Scope::Uplink as u8);

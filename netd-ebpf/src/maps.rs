@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use netd_common::{
     address::{Address, V4, V6},
-    config::DatapathConfig,
+    config::{self, DatapathConfig},
     conntrack::{CtEntry, CtKey, Scratch},
     counters::{self, Counter, FlowCount, Traffic},
     engine, names,
@@ -53,6 +53,14 @@ pub(crate) static UPLINKS: HashMap<u32, u32> = HashMap::with_max_entries(4096, B
 #[map]
 pub(crate) static UPLINK_MACS: HashMap<u32, [u8; 6]> =
     HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
+/// The ports that nobody is given, a bit each. Writer: the daemon.
+#[map]
+pub(crate) static RESERVED_PORTS: Array<u64> = Array::with_max_entries(config::RESERVED_WORDS, 0);
+
+/// One element: when a flow of the host's own that is translated was last seen. Writer: the programs.
+#[map]
+pub(crate) static HOST_FLOWS_SEEN: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Isolation sets: which network may send to which other. Writer: the daemon.
 #[map]
@@ -105,7 +113,7 @@ pub(crate) trait FamilyMaps: Address + 'static {
     fn published_ports() -> &'static HashMap<PublishedPortKey<Self>, PublishedPort<Self>>;
     /// Ranges of published ports. Writer: the daemon.
     fn published_ranges() -> &'static LpmTrie<PublishedRangeKey<Self>, PublishedPort<Self>>;
-    /// The host's own addresses. Writer: the daemon.
+    /// The host's own addresses: bits of `HostAddressFlags`. Writer: the daemon.
     fn host_addresses() -> &'static HashMap<Self, u32>;
     /// The subnets of networks. Writer: the daemon.
     fn subnets() -> &'static LpmTrie<Self, u32>;

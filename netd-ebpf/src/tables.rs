@@ -16,13 +16,14 @@ use aya_ebpf::{
     maps::lpm_trie::Key,
 };
 use netd_common::{
-    address::V6,
-    config::{DatapathConfig, Timeout},
+    address::{Port, V6},
+    config::{DatapathConfig, Timeout, reserved_port},
     conntrack::{CtEntry, CtKey, NewFlow},
     counters::Traffic,
     header::proto,
     network::{
-        BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, NetworkFlags, TrustedKey,
+        BridgePort, Endpoint, HostAddressFlags, IsolationKey, MasqueradeKey, Network, NetworkFlags,
+        TrustedKey,
     },
     parse::Ip,
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
@@ -33,7 +34,7 @@ use netd_common::{
 use crate::{
     maps::{
         BRIDGE_PORTS, BRIDGES, CONFIG, FLOW_COUNTS, FLOW_LIMITS, FamilyMaps, GENERATIONS,
-        ISOLATION_SETS, NETWORKS, TRAFFIC, TRUSTED_INTERFACES,
+        HOST_FLOWS_SEEN, ISOLATION_SETS, NETWORKS, RESERVED_PORTS, TRAFFIC, TRUSTED_INTERFACES,
     },
     route,
 };
@@ -137,6 +138,25 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn may_enter(&self, from: u16, to: u16) -> bool {
         ISOLATION_SETS.get_ptr(IsolationKey { from, to }).is_some()
+    }
+
+    #[inline(always)]
+    fn is_reserved(&self, port: Port) -> bool {
+        let (word, bit) = reserved_port(port.number());
+        RESERVED_PORTS.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    #[inline(always)]
+    fn host_flows_seen_secs(&self) -> u32 {
+        HOST_FLOWS_SEEN.get(0).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn set_host_flows_seen(&self, secs: u32) {
+        if let Some(seen) = HOST_FLOWS_SEEN.get_ptr_mut(0) {
+            // SAFETY: the element is one aligned word.
+            unsafe { ptr::write_volatile(seen, secs) }
+        }
     }
 
     #[inline(always)]
@@ -275,6 +295,13 @@ impl<A: FamilyMaps> FamilyTables<A> for KernelTables {
     #[inline(always)]
     fn is_host_address(&self, addr: A) -> bool {
         A::host_addresses().get_ptr(addr).is_some()
+    }
+
+    #[inline(always)]
+    fn is_bridge_address(&self, addr: A) -> bool {
+        // SAFETY: an element is one word.
+        let flags = unsafe { A::host_addresses().get(addr) };
+        flags.is_some_and(|flags| flags & HostAddressFlags::ON_BRIDGE != 0)
     }
 
     #[inline(always)]

@@ -11,6 +11,7 @@
 mod answer;
 mod devices;
 mod endpoints;
+mod exhaustion;
 mod host;
 mod networks;
 mod paths;
@@ -46,6 +47,7 @@ use crate::{
     sysctl,
 };
 use devices::Devices;
+use exhaustion::Exhaustion;
 use host::Host;
 use paths::Paths;
 use restore::Unplugged;
@@ -102,6 +104,7 @@ pub(crate) struct Controller {
     host: Host,
     devices: Devices,
     paths: Paths,
+    exhaustion: Exhaustion,
 }
 
 /// What the event loop does after a request.
@@ -145,6 +148,7 @@ impl Controller {
             host,
             devices: Devices::default(),
             paths: Paths::default(),
+            exhaustion: Exhaustion::default(),
         };
         this.read_firewall().await;
         this.restore().await?;

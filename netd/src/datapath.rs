@@ -141,13 +141,15 @@ impl Datapath {
 
     /// The counters by reason, summed over all CPUs.
     pub(crate) fn counters(&self) -> Result<Vec<(Reason, Counter)>, DatapathError> {
-        let read = |&reason: &Reason| {
-            let values = self.counters.get(&(reason as u32), 0).map_err(map_error("COUNTERS"))?;
-            let mut sum = Counter::default();
-            values.iter().for_each(|value| add(&mut sum, value));
-            Ok((reason, sum))
-        };
-        Reason::ALL.iter().map(read).collect()
+        Reason::ALL.iter().map(|&reason| Ok((reason, self.counter(reason)?))).collect()
+    }
+
+    /// The counter of a reason, summed over all CPUs.
+    pub(crate) fn counter(&self, reason: Reason) -> Result<Counter, DatapathError> {
+        let values = self.counters.get(&(reason as u32), 0).map_err(map_error("COUNTERS"))?;
+        let mut sum = Counter::default();
+        values.iter().for_each(|value| add(&mut sum, value));
+        Ok(sum)
     }
 
     /// The traffic of a slot, summed over all CPUs; zero where it is not counted.

@@ -18,10 +18,11 @@ use std::{
 use ipnet::IpNet;
 use netd_common::{
     address::{Address, V4, V6},
+    config::reserved_port,
     counters::FlowCount,
     network::{
-        BridgePort, Endpoint, FamilyFlags, IsolationKey, MasqueradeKey, Network, NetworkFamily,
-        NetworkFlags, TrustedKey, UplinkFlags,
+        BridgePort, Endpoint, FamilyFlags, HostAddressFlags, IsolationKey, MasqueradeKey, Network,
+        NetworkFamily, NetworkFlags, TrustedKey, UplinkFlags,
     },
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
 };
@@ -48,6 +49,8 @@ pub(crate) struct HostFacts {
     pub(crate) uplinks: BTreeMap<u32, bool>,
     /// The MAC addresses that frames for the host have, by the device that receives them.
     pub(crate) uplink_macs: BTreeMap<u32, [u8; 6]>,
+    /// The ports that nobody is given, as ranges.
+    pub(crate) reserved_ports: Vec<(u16, u16)>,
     /// Published ports are reached at the containers' own addresses too, from every uplink.
     pub(crate) trusts_every_uplink: bool,
     /// The networks whose new flows are redirected past the stack.
@@ -70,6 +73,8 @@ pub(crate) struct Programmed {
     pub(crate) uplink_macs: BTreeMap<u32, [u8; 6]>,
     /// The most flows of endpoints and networks, by `FlowCount`.
     pub(crate) flow_limits: BTreeMap<u32, u32>,
+    /// The ports that nobody is given, a bit each.
+    pub(crate) reserved_ports: BTreeMap<u32, u64>,
     /// The slots that are in use.
     pub(crate) slots: BTreeMap<u32, u32>,
     pub(crate) v4: FamilyContents<V4>,
@@ -111,6 +116,7 @@ impl Programmed {
             flow_limits: flow_limits(desired, host.default_flow_limits),
             uplinks: host.uplinks.iter().map(|(&ifindex, &e)| (ifindex, uplink(e))).collect(),
             uplink_macs: host.uplink_macs.clone(),
+            reserved_ports: reserved_ports(&host.reserved_ports),
             ..Self::default()
         };
         for network in desired.networks.values() {
@@ -246,9 +252,8 @@ fn isolation_sets(desired: &Desired) -> BTreeMap<IsolationKey, u32> {
 }
 
 fn family<A: Address>(desired: &Desired, host: &HostFacts) -> FamilyContents<A> {
-    let mut contents = FamilyContents::default();
-    let addresses = host.addresses.values().flatten();
-    contents.host_addresses = addresses.filter_map(|&ip| A::from_ip(ip)).map(|a| (a, 1)).collect();
+    let mut contents =
+        FamilyContents { host_addresses: host_addresses(desired, host), ..Default::default() };
     for network in desired.networks.values() {
         let subnets = network.subnets.iter().filter_map(|subnet| prefix::<A>(subnet.subnet));
         contents.subnets.extend(subnets.map(|prefix| (prefix, u32::from(network.number))));
@@ -279,6 +284,25 @@ fn family<A: Address>(desired: &Desired, host: &HostFacts) -> FamilyContents<A> 
         }
     }
     contents
+}
+
+/// The host's addresses, and which of them lie in a network's subnet.
+fn host_addresses<A: Address>(desired: &Desired, host: &HostFacts) -> BTreeMap<A, u32> {
+    let subnets = desired.networks.values().flat_map(|network| &network.subnets);
+    let flags = |ip: &IpAddr| {
+        let is_on_bridge = subnets.clone().any(|subnet| subnet.subnet.contains(ip));
+        HostAddressFlags::PRESENT | flag(is_on_bridge, HostAddressFlags::ON_BRIDGE)
+    };
+    let addresses = host.addresses.values().flatten();
+    addresses.filter_map(|ip| Some((A::from_ip(*ip)?, flags(ip)))).collect()
+}
+
+fn reserved_ports(ranges: &[(u16, u16)]) -> BTreeMap<u32, u64> {
+    let mut words = BTreeMap::new();
+    for (word, bit) in ranges.iter().flat_map(|&(first, last)| first..=last).map(reserved_port) {
+        *words.entry(word).or_default() |= bit;
+    }
+    words
 }
 
 /// A prefix of this family, as its length and its address.

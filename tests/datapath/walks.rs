@@ -59,8 +59,9 @@ fn a_container_reaches_the_world_and_the_reply_the_container() -> Result<()> {
             let begun = flow(false, &request, &outside);
             host.begins(TO_UPLINK, &request, Reason::Masqueraded, &outside, &begun)?;
             host.becomes(TO_UPLINK, &request, Reason::Masqueraded, &outside)?;
-            // The host's own packets on the same ends are none of netd's.
-            host.stays(HOST_TO_UPLINK, &outside, Reason::HostTraffic)?;
+            // The host's own packets from another port are none of netd's.
+            let of_host = outside.from(end(family.host(), 50_001));
+            host.stays(HOST_TO_UPLINK, &of_host, Reason::HostTraffic)?;
             let answer = outside.reply();
             let entering = answer.to(own);
             host.becomes(FROM_UPLINK, &answer, Reason::MasqueradeReply, &entering)?;

@@ -33,6 +33,7 @@ mod privileges;
 mod published_ports;
 mod restarts;
 mod sandboxes;
+mod source_ports;
 mod stopping;
 mod strangers;
 mod sysctls;

@@ -43,8 +43,25 @@ pub struct NewFlow<A> {
     pub reserved: u32,
 }
 
-/// Memory to build a flow's halves in: a program's stack is too small for them.
-/// Layout: 200 bytes for IPv4, 320 for IPv6.
+/// Which source ports are tried for a flow, one after the other. Layout: 16 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Candidates {
+    /// Where the search begins, unpredictable.
+    pub seed: u64,
+    /// The flow's own port.
+    pub wanted: Port,
+    /// The lowest port that may be given in its place.
+    pub first: u16,
+    /// How many there are from there on.
+    pub span: u16,
+    /// Not zero where the port of a connection that both sides have closed may be taken.
+    pub takes_closing: u16,
+}
+
+/// Memory to build a flow's halves in: a program's stack is too small for them, and what is read from here
+/// the verifier does not take for the constants that were written.
+/// Layout: 216 bytes for IPv4, 336 for IPv6.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Scratch<A> {
@@ -52,6 +69,8 @@ pub struct Scratch<A> {
     pub entry: CtEntry<A>,
     /// What is asked for.
     pub new: NewFlow<A>,
+    /// The source ports to choose from.
+    pub candidates: Candidates,
     /// The key of the reply half.
     pub reply_key: CtKey<A>,
     /// The original key of a flow that is to give way.
@@ -116,6 +135,7 @@ impl<A: Address> Scratch<A> {
 map_type! {
     NewFlow<V4> = 88;
     NewFlow<V6> = 136;
-    Scratch<V4> = 200;
-    Scratch<V6> = 320;
+    Candidates = 16;
+    Scratch<V4> = 216;
+    Scratch<V6> = 336;
 }

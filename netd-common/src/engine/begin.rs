@@ -154,6 +154,29 @@ pub(super) fn to_world<A: Address, T: FamilyTables<A>>(
     Ok(())
 }
 
+/// From the host itself, whose source port another flow to this destination has (see
+/// [`super::from_host`]): the source stays, the port does not.
+#[inline(always)]
+pub(super) fn from_host<A: Address, T: FamilyTables<A>>(tables: &T, tracked: &Trackable<'_, A>) {
+    tables.describe_flow(|new| {
+        new.key = tracked.key(Scope::Endpoint);
+        new.new_src = tracked.ip.src;
+        new.new_dst = tracked.ip.dst;
+        new.new_dport = tracked.transport.dport;
+        new.flags = CtFlags::SNAT;
+        new.reply_scope = Scope::Uplink as u8;
+        // Nobody's: it is no container's flow.
+        new.slot = 0;
+        new.endpoint_slot = 0;
+        new.network = 0;
+        new.seen = tracked.transport.seen;
+        new.original = Redirect::none();
+        new.original_mtu = 0;
+        new.reply = Redirect::none();
+        new.reply_mtu = 0;
+    });
+}
+
 /// From one container to another, or to itself (walks W6 to W8): redirected whatever the data path, since
 /// the stack would take a packet from its own address for a forged one. Says why it may not begin:
 /// `UnknownPort` where the other container has gone, `IccOff` or `NoMasqueradeAddress`.

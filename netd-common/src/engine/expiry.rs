@@ -29,7 +29,7 @@ pub fn expire<A: Address, T: FamilyTables<A>>(
     let Some(half) = tables.flow(key) else {
         return Expiry::Gone;
     };
-    if !is_forced && !flow::is_over(tables, key, half, tables.now_secs(), false) {
+    if !is_forced && !flow::is_over(tables, key, half, tables.now_secs(), 0) {
         return Expiry::Live;
     }
     flow::forget(tables, key, half.entry());

@@ -10,10 +10,7 @@ use crate::{
     address::{Address, Port},
     config::ConfigFlags,
     conntrack::{CtEntry, CtFlags, CtKey, FlowState, Scope, Scratch, Seen, Translation},
-    engine::{
-        admission,
-        source_port::{self, SourcePorts},
-    },
+    engine::{admission, source_port},
     packet::Packet,
     parse::Trackable,
     reason::Reason,
@@ -43,7 +40,7 @@ pub(super) fn find<'a, A: Address, T: FamilyTables<A>>(
     let mut seen = Seen::after(entry.seen, entry.peer_seen, transport.seen);
     if entry.last_seen_secs != now || transport.is_syn() {
         let reopens = transport.is_syn() && !entry.is_reply();
-        if is_over(tables, key, flow, now, reopens) {
+        if is_over(tables, key, flow, now, u16::from(reopens)) {
             forget(tables, key, entry);
             return None;
         }
@@ -121,7 +118,8 @@ pub(super) fn is_answered<A: Address, T: FamilyTables<A>>(
     }
 }
 
-/// Whether a flow has ended. With `reopens`, a closing one counts as ended.
+/// Whether a flow has ended. With `reopens` other than zero, a closing one counts as ended: a number, which may come
+/// from memory, so that the verifier does not walk everything twice for the two values of a condition.
 ///
 /// Not inlined: it is needed once a second for a flow, and the programs stay small without copies.
 #[inline(never)]
@@ -130,7 +128,7 @@ pub(super) fn is_over<A: Address, T: FamilyTables<A>>(
     key: &CtKey<A>,
     flow: T::Flow,
     now: u32,
-    reopens: bool,
+    reopens: u16,
 ) -> bool {
     let entry = flow.entry();
     if has_lost_owner(tables, entry) {
@@ -141,7 +139,7 @@ pub(super) fn is_over<A: Address, T: FamilyTables<A>>(
     };
     let peer = peer.entry();
     let state = state(key.proto, entry, peer);
-    if reopens && state.is_closing() {
+    if reopens != 0 && state.is_closing() {
         return true;
     }
     let last_seen = entry.last_seen_secs.max(peer.last_seen_secs);
@@ -177,7 +175,7 @@ pub(super) fn give_way<A: Address, T: FamilyTables<A>>(
         Some(peer) => state(key.proto, entry, peer.entry()).gives_way(),
         None => false,
     };
-    if gives_way || is_over(tables, key, half, now, false) {
+    if gives_way || is_over(tables, key, half, now, 0) {
         forget(tables, key, entry);
         return true;
     }
@@ -243,19 +241,24 @@ fn reserve_reply<A: Address, T: FamilyTables<A>>(
     scratch: &mut Scratch<A>,
     now: u32,
 ) -> Result<Port, Reason> {
-    let ports = SourcePorts::new(tables, &scratch.new.key);
+    source_port::choose_candidates(tables, &scratch.new.key, &mut scratch.candidates, now);
+    let is_syn = scratch.new.seen & Seen::TCP == Seen::SYN;
     let mut outcome = Err(Reason::SourcePortsExhausted);
     tables.repeat(source_port::ATTEMPTS, |attempt| {
-        let new_sport = ports.candidate(attempt);
+        let new_sport = source_port::candidate(&scratch.candidates, attempt);
         scratch.write_reply_key(new_sport);
-        if scratch.new.flags & CtFlags::SNAT != 0
-            && source_port::is_taken_by_host(tables, &scratch.reply_key)
+        scratch.candidates.takes_closing = u16::from(is_syn && source_port::is_hard(attempt));
+        // The table first: where ports are short, that is where they are.
+        if !is_free(tables, &scratch.reply_key, scratch.candidates.takes_closing)
+            || scratch.new.flags & CtFlags::SNAT != 0
+                && source_port::is_taken_by_host(tables, &scratch.reply_key)
         {
             return ControlFlow::Continue(());
         }
-        match insert_or_replace(tables, scratch, now) {
+        match tables.insert_flow(&scratch.reply_key, &scratch.entry) {
             Ok(()) => outcome = Ok(new_sport),
             Err(InsertError::Full) => outcome = Err(Reason::ConntrackFull),
+            // Another CPU was faster.
             Err(InsertError::Exists) => return ControlFlow::Continue(()),
         }
         ControlFlow::Break(())
@@ -263,30 +266,15 @@ fn reserve_reply<A: Address, T: FamilyTables<A>>(
     outcome
 }
 
-/// Inserts the reply half, in place of one that is over if need be.
-#[inline(always)]
-fn insert_or_replace<A: Address, T: FamilyTables<A>>(
-    tables: &T,
-    scratch: &Scratch<A>,
-    now: u32,
-) -> Result<(), InsertError> {
-    match tables.insert_flow(&scratch.reply_key, &scratch.entry) {
-        Err(InsertError::Exists) if forget_dead(tables, &scratch.reply_key, now) => {
-            tables.insert_flow(&scratch.reply_key, &scratch.entry)
-        }
-        result => result,
-    }
-}
-
-/// Removes the flow that holds a reply key if it is over; says whether the key is free.
+/// Whether no flow holds a key; one that is over is removed. For `takes_closing` see [`is_over`].
 #[inline(never)]
-fn forget_dead<A: Address, T: FamilyTables<A>>(tables: &T, reply_key: &CtKey<A>, now: u32) -> bool {
-    let Some(flow) = tables.flow(reply_key) else {
+fn is_free<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>, takes_closing: u16) -> bool {
+    let Some(flow) = tables.flow(key) else {
         return true;
     };
-    if !is_over(tables, reply_key, flow, now, false) {
+    if !is_over(tables, key, flow, tables.now_secs(), takes_closing) {
         return false;
     }
-    forget(tables, reply_key, flow.entry());
+    forget(tables, key, flow.entry());
     true
 }

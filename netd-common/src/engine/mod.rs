@@ -27,6 +27,7 @@ mod destination;
 mod expiry;
 mod flow;
 mod from_endpoint;
+mod from_host;
 mod from_uplink;
 mod from_wire;
 mod outcome;

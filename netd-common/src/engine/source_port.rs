@@ -1,56 +1,81 @@
-//! Which source port a flow gets: its own if it is free, else an unpredictable one.
+//! Which source port a flow gets: its own if it is free, else an unpredictable one of its class.
 
 use crate::{
     address::{Address, Port},
-    conntrack::CtKey,
+    conntrack::{Candidates, CtKey},
     engine::published,
     header::proto,
     siphash::siphash13,
     tables::{FamilyTables, SocketTuple},
 };
 
-/// How many ports are tried. With a share `u` of all ports to one destination in use, all are taken
-/// with probability `u` to this power: 3 % at nine tenths, less than 1 in 1,000 at four fifths.
-pub(super) const ATTEMPTS: u32 = 32;
+/// How many ports are tried: the flow's own, and as many as Linux tries in its five rounds
+/// (`nf_nat_l4proto_unique_tuple`: 128, 64, 32, 16 and 8). With a share `u` of all ports to one destination
+/// in use, all are taken with probability `u` to this power: 0.0003 % at 19 in 20, 8 % at 99 in 100.
+pub(super) const ATTEMPTS: u32 = 1 + 248;
 
-/// The lowest port that is given in place of another (RFC 4787 REQ-3: well-known ports are left alone).
-const FIRST: u16 = 1024;
-const SPAN: u64 = (u16::MAX - FIRST) as u64 + 1;
+/// In so many last attempts a port is also taken from a connection that both sides have closed
+/// (`NF_NAT_HARDER_THRESH`).
+const HARDER_ATTEMPTS: u32 = 32;
 
-/// The candidates for one flow, in order.
-pub(super) struct SourcePorts {
-    wanted: Port,
-    seed: u64,
-}
+/// How far apart neighbouring attempts are: a prime that divides no class's span, so no port is tried twice.
+const STRIDE: u64 = 9973;
 
-impl SourcePorts {
-    /// The candidates for the flow of `key`: a keyed hash of the tuple, so that who does not know the
-    /// key cannot guess them (RFC 6056 section 3.3.3).
-    #[inline(always)]
-    pub(super) fn new<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>) -> Self {
-        let [a, b] = key.src.words();
-        let [c, d] = key.dst.words();
-        let ports = u64::from(key.sport.number()) << 32
-            | u64::from(key.dport.number()) << 16
-            | u64::from(key.proto);
-        let seed = siphash13(tables.secret(), [a, b, c, d, ports]);
-        Self { wanted: key.sport, seed }
-    }
-
-    /// The candidate of an attempt: first the flow's own port, unless it is zero, which no reply can
-    /// be told apart by.
-    #[inline(always)]
-    pub(super) fn candidate(&self, attempt: u32) -> Port {
-        if attempt == 0 && self.wanted != Port::ZERO {
-            return self.wanted;
-        }
-        // A multiplicative step spreads neighbouring attempts over the whole span.
-        let mixed = (self.seed ^ u64::from(attempt)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Port::new(FIRST + ((mixed >> 32) % SPAN) as u16)
+/// The ports that may be given in place of another, the first and how many. As Linux: well-known ports stay
+/// well-known (RFC 4787 REQ-3a), and those that `bindresvport` picks from stay among themselves.
+#[inline(always)]
+const fn class(protocol: u8, wanted: u16) -> (u16, u16) {
+    match protocol {
+        // An identifier has no classes, but zero is no identifier.
+        proto::ICMP | proto::ICMPV6 => (1, u16::MAX),
+        _ if wanted == 0 || wanted >= 1024 => (1024, u16::MAX - 1023),
+        _ if wanted < 512 => (1, 511),
+        _ => (600, 424),
     }
 }
 
-/// Whether packets with this reply key belong to the host: to a published port or to a socket.
+/// Fills in the candidates for the flow of `key`: by a keyed hash of the tuple, so that who does not know
+/// the key cannot guess them (RFC 6056 section 3.3.3), and of the time, so that a flow that got none has
+/// others a second later.
+#[inline(always)]
+pub(super) fn choose_candidates<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    key: &CtKey<A>,
+    candidates: &mut Candidates,
+    now_secs: u32,
+) {
+    let [a, b] = key.src.words();
+    let [c, d] = key.dst.words();
+    let rest = u64::from(now_secs & 0xffff) << 48
+        | u64::from(key.sport.number()) << 32
+        | u64::from(key.dport.number()) << 16
+        | u64::from(key.proto);
+    candidates.seed = siphash13(tables.secret(), [a, b, c, d, rest]);
+    candidates.wanted = key.sport;
+    (candidates.first, candidates.span) = class(key.proto, key.sport.number());
+}
+
+/// The candidate of an attempt: first the flow's own port, unless it is zero, which no reply can be told
+/// apart by.
+#[inline(always)]
+pub(super) fn candidate(candidates: &Candidates, attempt: u32) -> Port {
+    if attempt == 0 && candidates.wanted != Port::ZERO {
+        return candidates.wanted;
+    }
+    let at = (candidates.seed >> 32) + u64::from(attempt) * STRIDE;
+    // No span is zero, but only so does the compiler leave out the panic.
+    let offset = at.checked_rem(u64::from(candidates.span)).unwrap_or(0);
+    Port::new(candidates.first.wrapping_add(offset as u16))
+}
+
+/// Whether an attempt may take the port of a connection that both sides have closed.
+#[inline(always)]
+pub(super) fn is_hard(attempt: u32) -> bool {
+    attempt >= ATTEMPTS - HARDER_ATTEMPTS
+}
+
+/// Whether packets with this reply key belong to the host: to a published port or to a socket; or whether
+/// the administrator keeps the port from everybody (`ip_local_reserved_ports`).
 #[inline(always)]
 pub(super) fn is_taken_by_host<A: Address, T: FamilyTables<A>>(
     tables: &T,
@@ -59,29 +84,61 @@ pub(super) fn is_taken_by_host<A: Address, T: FamilyTables<A>>(
     if reply_key.proto != proto::TCP && reply_key.proto != proto::UDP {
         return false;
     }
-    published::find(tables, reply_key.dst, reply_key.proto, reply_key.dport).is_some()
+    tables.is_reserved(reply_key.dport)
+        || published::find(tables, reply_key.dst, reply_key.proto, reply_key.dport).is_some()
         || tables.host_socket(reply_key.proto, &SocketTuple::of(reply_key)).is_some()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, vec::Vec};
+    use std::{collections::BTreeSet, ops::RangeInclusive, vec::Vec};
 
     use proptest::prelude::*;
 
     use super::*;
 
+    fn range(protocol: u8, wanted: u16) -> RangeInclusive<u16> {
+        match wanted {
+            _ if protocol == proto::ICMP => 1..=65_535,
+            1..512 => 1..=511,
+            512..1024 => 600..=1023,
+            0 | 1024.. => 1024..=65_535,
+        }
+    }
+
+    fn tried(protocol: u8, wanted: u16, seed: u64) -> Vec<u16> {
+        let (first, span) = class(protocol, wanted);
+        let candidates =
+            Candidates { seed, wanted: Port::new(wanted), first, span, takes_closing: 0 };
+        (0..ATTEMPTS).map(|attempt| candidate(&candidates, attempt).number()).collect()
+    }
+
     proptest! {
         #[test]
-        fn candidates_are_allowed_ports_that_rarely_repeat(wanted: u16, seed: u64) {
-            let ports = SourcePorts { wanted: Port::new(wanted), seed };
-            let tried: Vec<u16> = (0..ATTEMPTS).map(|i| ports.candidate(i).number()).collect();
+        fn candidates_are_of_the_ports_class_and_do_not_repeat(
+            wanted in prop_oneof![any::<u16>(), 0..1100_u16],
+            seed: u64,
+            protocol in prop_oneof![Just(proto::TCP), Just(proto::UDP), Just(proto::ICMP)],
+        ) {
+            let tried = tried(protocol, wanted, seed);
             if wanted != 0 {
                 prop_assert_eq!(tried[0], wanted);
             }
-            prop_assert!(tried[1..].iter().all(|&port| port >= FIRST));
-            let distinct: BTreeSet<_> = tried.iter().collect();
-            prop_assert!(distinct.len() >= ATTEMPTS as usize - 2);
+            let class = range(protocol, wanted);
+            prop_assert!(tried[1..].iter().all(|port| class.contains(port)));
+            let distinct: BTreeSet<_> = tried[1..].iter().collect();
+            prop_assert_eq!(distinct.len(), tried.len() - 1);
+        }
+    }
+
+    #[test]
+    fn every_class_reaches_both_ends() {
+        for wanted in [1, 600, 5000] {
+            let given =
+                (0..5_000).flat_map(|seed| tried(proto::TCP, wanted, seed << 32).split_off(1));
+            let given: BTreeSet<u16> = given.collect();
+            let range = range(proto::TCP, wanted);
+            assert_eq!((given.first(), given.last()), (Some(range.start()), Some(range.end())));
         }
     }
 }

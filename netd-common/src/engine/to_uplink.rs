@@ -1,5 +1,5 @@
-//! What leaves by an uplink through the host's stack: replies of published ports, and what containers
-//! send to the world.
+//! What leaves by an uplink through the host's stack: replies of published ports, and what containers,
+//! and the host from a bridge's address, send to the world.
 //!
 //! Walks W2 and W3: the source is translated last, after the kernel has routed the packet. This is also
 //! the leak guard: what has a container's source address is translated or does not leave.
@@ -7,7 +7,7 @@
 use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
-    engine::{Outcome, Steps, begin, by_family, flow, rewrite},
+    engine::{Outcome, Steps, begin, by_family, flow, from_host, rewrite},
     network::NetworkFlags,
     packet::Packet,
     parse::{self, Kind, NoTransport, Trackable},
@@ -23,7 +23,7 @@ where
     P: Packet,
     T: FamilyTables<V4> + FamilyTables<V6>,
 {
-    if packet.ingress_ifindex() == 0 {
+    if packet.ingress_ifindex() == 0 && !from_host::may_need_translation(packet, tables) {
         return Outcome::Judged(Reason::HostTraffic);
     }
     by_family::<ToUplink, K, P, T>(packet, tables)
@@ -44,20 +44,34 @@ impl<P: Packet, T> Steps<P, T> for ToUplink {
         // What was redirected here has the host's address already, if it got another one, and no more is
         // read of it.
         let source = parse::source::<A, P>(packet).ok_or(Reason::Malformed)?;
-        let Some(network) = tables.network_of(source) else {
+        let network = tables.network_of(source);
+        let is_hosts = network.is_none();
+        if is_hosts && packet.ingress_ifindex() != 0 {
             return Ok(Some(Reason::NotOurs));
+        }
+        let parsed = match super::read::<A, K, P>(packet, &mut work.parsed) {
+            Ok(parsed) => parsed,
+            // The host's own, which it may send as it likes.
+            Err(_) if is_hosts => return Ok(Some(Reason::HostTraffic)),
+            Err(reason) => return Err(reason),
         };
-        let parsed = super::read::<A, K, P>(packet, &mut work.parsed)?;
         let scope = Scope::Endpoint;
         match parsed.trackable() {
             Ok(tracked) if is_redirected(packet, tables, &tracked) => Ok(Some(Reason::NotOurs)),
             Ok(tracked) => match flow::find(tables, scope, &tracked, &mut work.to) {
                 Some(to) => {
+                    if is_hosts {
+                        from_host::record(tables);
+                    }
                     let ttl = parsed.ip.ttl;
                     rewrite::translate(packet, tables, scope, &tracked, to, ttl).map(Some)
                 }
-                None => to_the_world(packet, tables, &tracked, network),
+                None => match network {
+                    Some(network) => to_the_world(packet, tables, &tracked, network),
+                    None => Ok(from_host::begin(tables, &tracked)),
+                },
             },
+            Err(_) if is_hosts => Ok(Some(Reason::HostTraffic)),
             Err(NoTransport::Malformed) => Err(Reason::Malformed),
             Err(NoTransport::Fragment) => Err(Reason::Fragment),
             Err(NoTransport::IcmpError) => Err(Reason::IcmpError),

@@ -139,6 +139,14 @@ fn icmp<A, P: Headers>(
     })
 }
 
+/// Whether an ICMP type is that of an echo request.
+#[inline(always)]
+pub fn is_echo_request<A: Address>(kind: u8) -> bool {
+    let kind =
+        if A::ETHERTYPE == ethertype::IPV4 { icmp_v4_kind(kind) } else { icmp_v6_kind(kind) };
+    matches!(kind, IcmpKind::Request)
+}
+
 /// RFC 792 and the registry of ICMP types.
 #[inline(always)]
 fn icmp_v4_kind(kind: u8) -> IcmpKind {

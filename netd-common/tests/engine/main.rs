@@ -18,6 +18,7 @@ mod frames;
 mod gateway_modes;
 mod hairpin;
 mod hairpin_life;
+mod host_flows;
 mod lifetime;
 mod multihomed;
 mod policy;

@@ -146,7 +146,7 @@ impl<A: Family, H: Host<A>> Model<A, H> {
             let inner = ((src, port), own);
             !self.live().any(|flow| flow.proto == message.proto() && flow.inner == inner)
         };
-        allow_port(message.src.1, remote.1, is_free)?;
+        allow_port(message.proto(), message.src.1, remote.1, is_free)?;
         self.begin(message, ends, (remote, own), true);
         Ok(())
     }
@@ -174,7 +174,7 @@ impl<A: Family, H: Host<A>> Model<A, H> {
             let is_published = is_translated && self.host.published(proto, outer.1).is_some();
             !is_published && !self.live().any(|flow| flow.proto == proto && flow.outer == outer)
         };
-        allow_port(message.src.1, port, is_free)?;
+        allow_port(proto, message.src.1, port, is_free)?;
         self.begin(message, (message.dst, (public, port)), ends, false);
         Ok(())
     }
@@ -232,14 +232,25 @@ fn expect<A: Family>(outcome: &Outcome<A>, expected: &Outcome<A>) -> Result<(), 
     Err(format!("came out: {outcome:?}\nexpected: {expected:?}"))
 }
 
-/// A port is kept where it is free, and else a free one takes its place that is not well known.
-fn allow_port(wanted: u16, given: u16, is_free: impl Fn(u16) -> bool) -> Result<(), String> {
+/// A port is kept where it is free, and else a free one of its class takes its place.
+fn allow_port(
+    proto: u8,
+    wanted: u16,
+    given: u16,
+    is_free: impl Fn(u16) -> bool,
+) -> Result<(), String> {
     if !is_free(given) {
         return Err(format!("port {given} has an owner"));
     }
     let is_kept = given == wanted;
     let must_be_kept = wanted != 0 && is_free(wanted);
-    if is_kept != must_be_kept || (!is_kept && given < 1024) {
+    let class = match wanted {
+        _ if proto != 6 && proto != 17 => 1..=65_535,
+        1..512 => 1..=511,
+        512..1024 => 600..=1023,
+        0 | 1024.. => 1024..=65_535,
+    };
+    if is_kept != must_be_kept || (!is_kept && !class.contains(&given)) {
         return Err(format!("port {wanted} became {given}"));
     }
     Ok(())

@@ -1,12 +1,12 @@
 //! Which source port a flow leaves with, and what is left behind when it gets none.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
-use netd_common::reason::Reason;
+use netd_common::{config::Timeout, reason::Reason};
 
 use crate::{
     family::{Family, in_both_datapaths},
-    message::{End, Kind, Message, SYN},
+    message::{End, Kind, Message, RST, SYN},
     place::{INWARDS, OUTWARDS, to_endpoint},
     scene::{Datapath, NET_A, RANGE, SPECIFIC, Scene, UPLINK, WEB, WEB_TOO},
 };
@@ -16,6 +16,11 @@ in_both_datapaths! {
     a_port_that_another_flow_has_is_not_given_again,
     a_port_is_taken_for_one_destination_only,
     a_port_of_the_hosts_own_is_not_given,
+    another_port_is_of_the_same_class,
+    a_reserved_port_is_not_given,
+    every_port_of_a_small_pool_is_given_once,
+    exhaustion_is_recovered_from_as_soon_as_flows_end,
+    a_closed_connection_gives_way_where_ports_are_short,
     port_zero_is_never_given,
     other_secrets_give_other_ports,
     a_client_of_two_published_ports_of_one_container_keeps_both,
@@ -98,6 +103,108 @@ fn a_port_of_the_hosts_own_is_not_given<A: Family>(datapath: Datapath) {
     A::store(&scene.tables).host_sockets.borrow_mut().insert((17, 5353));
     let inside = client.to((A::inside(NET_A, 2), 53));
     scene.becomes(INWARDS, &client, Reason::Published, &inside);
+}
+
+/// RFC 4787 REQ-3a.
+fn another_port_is_of_the_same_class<A: Family>(datapath: Datapath) {
+    for (port, class) in [(53, 1..=511), (511, 1..=511), (600, 600..=1023), (1023, 600..=1023)] {
+        for kind in [Kind::Udp, Kind::Tcp(SYN)] {
+            let scene = Scene::on(datapath);
+            let call = |n| call::<A>(n, port).with_kind(kind);
+            assert_eq!(source(&scene, &call(2)).1, port);
+            let other = source(&scene, &call(3)).1;
+            assert!(other != port && class.contains(&other), "{port} became {other}");
+        }
+    }
+}
+
+fn a_reserved_port_is_not_given<A: Family>(datapath: Datapath) {
+    let mut scene = Scene::on(datapath);
+    scene.tables.reserved_ports.insert(5000);
+    assert_other_port::<A>(&scene, &call(2, 5000));
+    assert_other_port::<A>(&scene, &call(2, 5000).with_kind(Kind::Tcp(SYN)));
+    // It is a matter of ports, and an echo has none.
+    let echo = call::<A>(2, 5000).with_kind(Kind::EchoRequest).to((A::outside(9), 0));
+    assert_eq!(source(&scene, &echo).1, 5000);
+    // Nor of flows that are not masqueraded.
+    let client = Message::<A>::new(Kind::Udp, (A::outside(7), 5000), (A::host(1), 5353));
+    scene.becomes(INWARDS, &client, Reason::Published, &client.to((A::inside(NET_A, 2), 53)));
+}
+
+/// Leaves `scene` with some source ports only.
+fn reserve_all_but(scene: &mut Scene, free: RangeInclusive<u16>) {
+    scene.tables.reserved_ports = (0..=u16::MAX).filter(|port| !free.contains(port)).collect();
+}
+
+fn every_port_of_a_small_pool_is_given_once<A: Family>(datapath: Datapath) {
+    let mut scene = Scene::on(datapath);
+    reserve_all_but(&mut scene, 1..=40);
+    let ends: Vec<_> = (0..400).map_while(|n| try_source::<A>(&scene, n, Kind::Udp)).collect();
+    let ports: BTreeSet<u16> = ends.iter().map(|end| end.1).collect();
+    assert_eq!(ports.len(), ends.len(), "a port was given twice");
+    assert!(ports.len() > 25, "{ports:?}");
+    assert!(ports.iter().all(|port| (1..=40).contains(port)));
+}
+
+/// A new flow from a low port, each from another one so that none is kept for being free.
+fn try_source<A: Family>(scene: &Scene, n: u16, kind: Kind) -> Option<End<A>> {
+    let own = 100 + n;
+    let message = Message::<A>::new(kind, (A::inside(NET_A, 2), own), (A::outside(9), 53));
+    let (reason, outside) = scene.run(OUTWARDS, &message);
+    assert!(matches!(reason, Reason::Masqueraded | Reason::SourcePortsExhausted), "{reason:?}");
+    (reason == Reason::Masqueraded).then_some(outside.src)
+}
+
+fn exhaustion_is_recovered_from_as_soon_as_flows_end<A: Family>(datapath: Datapath) {
+    let mut scene = Scene::on(datapath);
+    reserve_all_but(&mut scene, 1..=8);
+    // Now and then none of the attempts hits one of the last; a second later they are others.
+    let mut given = 0;
+    for n in 0..200 {
+        given += usize::from(try_source::<A>(&scene, n, Kind::Udp).is_some());
+        scene.wait(u32::from(n % 50 == 0));
+    }
+    assert_eq!(given, 8);
+    assert_eq!(try_source::<A>(&scene, 201, Kind::Udp), None);
+    // Another destination has ports of its own.
+    let elsewhere = call::<A>(2, 450).to((A::outside(9), 54));
+    assert!((0..20).any(|_| {
+        scene.wait(1);
+        scene.run(OUTWARDS, &elsewhere).0 == Reason::Masqueraded
+    }));
+    scene.wait(scene.tables.config.timeout(Timeout::UdpStream));
+    assert!((0..20).any(|_| {
+        scene.wait(1);
+        try_source::<A>(&scene, 300, Kind::Udp).is_some()
+    }));
+}
+
+/// The last attempts take the port of a connection that both sides have closed, as Linux's do.
+fn a_closed_connection_gives_way_where_ports_are_short<A: Family>(datapath: Datapath) {
+    let mut scene = Scene::on(datapath);
+    reserve_all_but(&mut scene, 1..=511);
+    let host = A::host(1);
+    A::store(&scene.tables).host_sockets.borrow_mut().extend((9..=511).map(|port| (6, port)));
+    let mut outside = Vec::new();
+    for n in 0..400 {
+        outside.extend(try_source::<A>(&scene, n, Kind::Tcp(SYN)).map(|end| (n, end)));
+        scene.wait(u32::from(n % 40 == 0));
+    }
+    assert_eq!(outside.len(), 8);
+    let is_given = |scene: &Scene| {
+        (400..411).any(|n| {
+            scene.wait(1);
+            try_source::<A>(scene, n, Kind::Tcp(SYN)).is_some()
+        })
+    };
+    assert!(!is_given(&scene), "live connections keep their ports");
+    for (n, end) in &outside {
+        let theirs =
+            Message::<A>::new(Kind::Tcp(RST), (A::inside(NET_A, 2), 100 + n), (A::outside(9), 53));
+        let reset = theirs.from((host, end.1)).reply();
+        scene.becomes(INWARDS, &reset, Reason::MasqueradeReply, &reset.to(theirs.src));
+    }
+    assert!((0..40).any(|_| is_given(&scene)));
 }
 
 fn port_zero_is_never_given<A: Family>(datapath: Datapath) {

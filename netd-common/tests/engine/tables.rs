@@ -36,6 +36,8 @@ pub(crate) struct HostTables {
     pub(crate) isolation_sets: HashSet<(u16, u16)>,
     /// Device and network.
     pub(crate) trusted: HashSet<(u32, u16)>,
+    pub(crate) reserved_ports: HashSet<u16>,
+    pub(crate) host_flows_seen_secs: Cell<u32>,
     pub(crate) generations: RefCell<HashMap<u32, u32>>,
     pub(crate) traffic: RefCell<HashMap<u32, Traffic>>,
     pub(crate) flow_counts: RefCell<HashMap<u32, i64>>,
@@ -128,6 +130,8 @@ impl HostTables {
             bridge_ports: HashMap::new(),
             isolation_sets: HashSet::new(),
             trusted: HashSet::new(),
+            reserved_ports: HashSet::new(),
+            host_flows_seen_secs: Cell::new(0),
             generations: RefCell::default(),
             traffic: RefCell::default(),
             flow_counts: RefCell::default(),
@@ -210,6 +214,18 @@ impl Tables for HostTables {
 
     fn may_enter(&self, from: u16, to: u16) -> bool {
         self.isolation_sets.contains(&(from, to))
+    }
+
+    fn is_reserved(&self, port: Port) -> bool {
+        self.reserved_ports.contains(&port.number())
+    }
+
+    fn host_flows_seen_secs(&self) -> u32 {
+        self.host_flows_seen_secs.get()
+    }
+
+    fn set_host_flows_seen(&self, secs: u32) {
+        self.host_flows_seen_secs.set(secs);
     }
 
     fn generation(&self, slot: u32) -> u32 {
@@ -325,6 +341,10 @@ impl<A: Family> FamilyTables<A> for HostTables {
 
     fn is_host_address(&self, addr: A) -> bool {
         A::store(self).host_addresses.contains(&addr)
+    }
+
+    fn is_bridge_address(&self, addr: A) -> bool {
+        self.is_host_address(addr) && self.network_of(addr).is_some()
     }
 
     fn network_of(&self, addr: A) -> Option<u16> {

@@ -126,8 +126,8 @@ fn wrong_usage_is_refused() {
 #[test]
 fn a_wrong_state_is_answered_with_the_right_ones() {
     let error = Cli::try_parse_from(["netd", "conntrack", "ls", "--state", "open"]).unwrap_err();
-    let states = "SYN_SENT, SYN_RECV, ESTABLISHED, UNACKNOWLEDGED, FIN_WAIT, TIME_WAIT, CLOSE, \
-        UNREPLIED, REPLIED";
+    let states = "SYN_SENT, SYN_SENT2, SYN_RECV, ESTABLISHED, UNACKNOWLEDGED, FIN_WAIT, CLOSE_WAIT, \
+        LAST_ACK, TIME_WAIT, CLOSE, UNREPLIED, REPLIED, ASSURED, ";
     assert!(error.to_string().contains(states), "{error}");
 }
 
@@ -186,7 +186,7 @@ fn check_output(line: &str, items: &[Item], expected: &str) {
 const NETWORK: &str = r#"{"name":"front","id":"0123456789abcdef","driver":"bridge","scope":"local",
     "created":"2024-01-01T00:00:00Z","bridge":"br-0123456789ab",
     "subnets":[{"subnet":"172.17.0.0/16","gateway":"172.17.0.1","gateway_mode":"nat","ip_range":null,"aux_addresses":{}}],
-    "internal":false,"icc":true,"masquerade":true,"snat_addresses":[],"gateway_mode":"nat","mtu":1500,
+    "internal":false,"icc":true,"masquerade":true,"snat_addresses":[],"gateway_mode":"nat","mtu":1500,"max_flows":null,
     "datapath":{"asked":"auto","path":"fast","reason":"nothing speaks against it"},
     "endpoints":["web"],"allowed":[],"options":{},"labels":{}}"#;
 
@@ -195,6 +195,12 @@ const PORT: &str = r#"{"endpoint":"web","proto":"tcp","host_ip":"*","host_port":
 
 const FLOW: &str = r#"{"proto":"udp","state":"REPLIED","orig":{"src":"10.0.0.1","sport":1,"dst":"10.0.0.2","dport":2},
     "reply":{"src":"10.0.0.2","sport":2,"dst":"10.0.0.1","dport":1},"endpoint":"web","network":"front","timeout_secs":9}"#;
+
+const TABLE: &str = r#"{"count":7,"max_flows":8,"pressure":"high","displaced":1}"#;
+
+fn table() -> Item {
+    Item::Table(serde_json::from_str(TABLE).unwrap())
+}
 
 fn network() -> Item {
     Item::Network(serde_json::from_str::<NetworkInfo>(NETWORK).unwrap())
@@ -212,7 +218,7 @@ fn endpoint() -> Item {
     let json = format!(
         r#"{{"name":"web","id":"0123","network":"front","network_id":"4567","sandbox":"web","ifname":"eth0",
         "host_ifname":"veth1234567","mac":"02:00:00:00:00:01","ipv4":"172.17.0.2/16","ipv6":"fd00::2/64",
-        "gateway":"172.17.0.1","gateway6":null,"aliases":[],"gw_priority":0,"ports":[{PORT}]}}"#
+        "gateway":"172.17.0.1","gateway6":null,"aliases":[],"gw_priority":0,"max_flows":null,"ports":[{PORT}]}}"#
     );
     Item::Endpoint(serde_json::from_str::<EndpointInfo>(&json).unwrap())
 }
@@ -244,7 +250,7 @@ fn answers_read_well() {
         "udp      9 REPLIED src=10.0.0.1 dst=10.0.0.2 sport=1 dport=2 \
          src=10.0.0.2 dst=10.0.0.1 sport=2 dport=1 endpoint=web network=front\n",
     );
-    check_output("netd conntrack count", &[Item::Count(7)], "7\n");
+    check_output("netd conntrack count", &[table()], "7\n");
     check_output("netd conntrack flush", &[Item::Count(1)], "1 flow ended\n");
 }
 
@@ -268,7 +274,7 @@ fn json_is_one_document() {
     check_json("netd network inspect front --json", &[network()], &format!("[{NETWORK}]"));
     check_json("netd port add web 80 --json", &[port()], &format!("[{PORT}]"));
     check_json("netd conntrack ls --json", &[flow(), flow()], &format!("[{FLOW},{FLOW}]"));
-    check_json("netd conntrack count --json", &[Item::Count(7)], r#"{"count":7}"#);
+    check_json("netd conntrack count --json", &[table()], TABLE);
     check_json("netd network rm front --json", &[Item::Name("front".to_owned())], r#"["front"]"#);
     check_json("netd network allow a b --json", &[], "[]");
     let row = r#"{"reason":"direct_routing","verdict":"drop","packets":1,"bytes":60}"#;

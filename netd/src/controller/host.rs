@@ -32,6 +32,8 @@ pub(super) struct Host {
     links: Vec<Link>,
     addresses: Vec<Address>,
     routes: Vec<Route>,
+    /// The ports that nobody may be given, as ranges.
+    reserved_ports: Vec<(u16, u16)>,
 }
 
 impl Host {
@@ -40,6 +42,7 @@ impl Host {
             links: netlink.links().await?,
             addresses: netlink.addresses().await?,
             routes: netlink.routes().await?,
+            reserved_ports: reserved_ports(),
         })
     }
 
@@ -51,6 +54,14 @@ impl Host {
         let gone = self.addresses.iter().filter(has).map(|address| address.net.addr()).collect();
         *self = new;
         Ok(gone)
+    }
+
+    /// Reads the reserved ports again, of which the kernel announces no change; says whether they did.
+    pub(super) fn reread_reserved_ports(&mut self) -> bool {
+        let new = reserved_ports();
+        let has_changed = new != self.reserved_ports;
+        self.reserved_ports = new;
+        has_changed
     }
 
     /// The names of all links.
@@ -106,6 +117,7 @@ impl Host {
         HostFacts {
             trusts_every_uplink: false,
             default_flow_limits: [None; 2],
+            reserved_ports: self.reserved_ports.clone(),
             ifindexes: self.links.iter().map(|link| (link.name.clone(), link.ifindex)).collect(),
             macs: self.macs(),
             addresses: self.link_addresses(),

@@ -37,13 +37,16 @@ impl Controller {
         self.paths.firewall = Firewall::read().await;
     }
 
-    /// Takes up what the firewall has changed without an announcement.
+    /// Takes up what has changed without an announcement: in the firewall, in the ports that are reserved,
+    /// and what the programs have counted.
     pub(crate) fn follow_silent_changes(&mut self) {
-        if self.paths.firewall.reread_legacy()
+        let has_firewall_changed = self.paths.firewall.reread_legacy();
+        if (has_firewall_changed || self.host.reread_reserved_ports())
             && let Err(error) = self.follow_firewall()
         {
-            warn!(error = in_one_line(&error), "the firewall's changes could not be followed");
+            warn!(error = in_one_line(&error), "the host's changes could not be followed");
         }
+        self.say_exhaustion();
     }
 
     /// Takes up what has been read of the firewall.

@@ -14,7 +14,7 @@ use super::{DatapathError, map_error, pins::Pins};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netd-ebpf.o"));
 
 /// The maps that are shared with the daemon before and after this one.
-const PINNED: [&str; 31] = [
+const PINNED: [&str; 33] = [
     "CONFIG",
     "NETWORKS",
     "BRIDGES",
@@ -23,6 +23,8 @@ const PINNED: [&str; 31] = [
     "TRUSTED_INTERFACES",
     "UPLINKS",
     "UPLINK_MACS",
+    "RESERVED_PORTS",
+    "HOST_FLOWS_SEEN",
     "ISOLATION_SETS",
     "GENERATIONS",
     names::PROGRAMS,

@@ -40,6 +40,7 @@ pub(super) struct Tables {
     bridge_ports: SyncedHash<u32, BridgePort>,
     uplinks: SyncedHash<u32, u32>,
     uplink_macs: SyncedHash<u32, [u8; 6]>,
+    reserved_ports: Synced<Array<MapData, u64>, u32, u64>,
     v4: FamilyTables<V4>,
     v6: FamilyTables<V6>,
 }
@@ -93,6 +94,7 @@ impl Tables {
             bridge_ports: synced(ebpf, "BRIDGE_PORTS")?,
             uplinks: synced(ebpf, "UPLINKS")?,
             uplink_macs: synced(ebpf, "UPLINK_MACS")?,
+            reserved_ports: synced(ebpf, "RESERVED_PORTS")?,
             v4: FamilyTables::take(ebpf, V4_NAMES)?,
             v6: FamilyTables::take(ebpf, V6_NAMES)?,
         })
@@ -133,11 +135,17 @@ impl Tables {
         self.bridge_ports.put_missing(&wanted.bridge_ports).map_err(map_error("BRIDGE_PORTS"))?;
         self.uplinks.put_missing(&wanted.uplinks).map_err(map_error("UPLINKS"))?;
         self.uplink_macs.put_missing(&wanted.uplink_macs).map_err(map_error("UPLINK_MACS"))?;
+        self.reserved_ports
+            .put_missing(&wanted.reserved_ports)
+            .map_err(map_error("RESERVED_PORTS"))?;
         self.v4.put_missing(&wanted.v4, V4_NAMES)?;
         self.v6.put_missing(&wanted.v6, V6_NAMES)?;
 
         self.v6.remove_others(&wanted.v6, V6_NAMES)?;
         self.v4.remove_others(&wanted.v4, V4_NAMES)?;
+        self.reserved_ports
+            .remove_others(&wanted.reserved_ports)
+            .map_err(map_error("RESERVED_PORTS"))?;
         self.uplink_macs.remove_others(&wanted.uplink_macs).map_err(map_error("UPLINK_MACS"))?;
         self.uplinks.remove_others(&wanted.uplinks).map_err(map_error("UPLINKS"))?;
         self.bridge_ports.remove_others(&wanted.bridge_ports).map_err(map_error("BRIDGE_PORTS"))?;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use netd_common::{
     address::{Address, V4, V6},
-    network::{FamilyFlags, NetworkFlags},
+    network::{FamilyFlags, HostAddressFlags, NetworkFlags},
     published::{self, PublishedPortKey},
 };
 
@@ -97,7 +97,12 @@ fn programmed_on(front: Network, ports: Vec<PublishedPort>, trusts: bool) -> Pro
     let address = |text: &str| text.parse::<IpAddr>().unwrap();
     let host = HostFacts {
         ifindexes: links.map(|(name, ifindex)| (name.to_owned(), ifindex)).into(),
-        addresses: [("eth0".to_owned(), vec![address("192.0.2.1"), address("2001:db8::1")])].into(),
+        addresses: [
+            ("eth0".to_owned(), vec![address("192.0.2.1"), address("2001:db8::1")]),
+            ("br-front".to_owned(), vec![address("10.1.0.1"), address("fe80::1")]),
+        ]
+        .into(),
+        reserved_ports: vec![(0, 1), (63, 64), (65_535, 65_535)],
         uplinks: [(2, true)].into(),
         trusts_every_uplink: trusts,
         fast_networks: ["front".to_owned()].into(),
@@ -113,6 +118,22 @@ fn a_range_of_any_size_costs_at_most_thirty_elements_a_family() {
     assert_eq!(programmed.v4.published_ranges.len(), 30);
     assert_eq!(programmed.v6.published_ranges.len(), 30);
     assert!(programmed.v4.published_ports.is_empty());
+}
+
+#[test]
+fn the_hosts_addresses_on_bridges_are_told_from_others() {
+    let programmed = programmed(Vec::new());
+    let (on_bridge, present) = (HostAddressFlags::ON_BRIDGE, HostAddressFlags::PRESENT);
+    let v4: Vec<u32> = programmed.v4.host_addresses.into_values().collect();
+    let v6: Vec<u32> = programmed.v6.host_addresses.into_values().collect();
+    assert!(v4.contains(&(present | on_bridge)) && v4.contains(&present), "{v4:?}");
+    assert_eq!(v6, [present; 2]);
+}
+
+#[test]
+fn reserved_ports_are_bits() {
+    let words = programmed(Vec::new()).reserved_ports;
+    assert_eq!(words, [(0, 1 << 63 | 0b11), (1, 1), (1023, 1 << 63)].into());
 }
 
 #[track_caller]

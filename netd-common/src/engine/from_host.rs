@@ -1,0 +1,140 @@
+//! What the host itself sends by an uplink, and which of it needs another source.
+//!
+//! Two kinds do. What comes from a bridge's address is masqueraded like a container's packet
+//! ([`super::to_uplink`] does that). And a connection that the host begins may choose a source port that
+//! a container's flow to the same destination was given before: then the replies could not be told apart.
+//! Linux's connection tracking, which sees the host's packets as well, gives the later one another port;
+//! so does this. The earlier case, where the host is first, is [`super::source_port`]'s.
+//!
+//! The host's other packets cost one look-up of their source, and those that may begin a flow one in the
+//! connection table. Nothing is tracked until there is a clash; from then on, for as long as such a flow
+//! may live, every packet of the host is looked up.
+
+use crate::{
+    address::{Address, Port, V4, V6},
+    config::Timeout,
+    conntrack::{CtKey, Scope, Seen},
+    engine::{begin, flow},
+    header::{IpHeader, proto},
+    packet::Packet,
+    parse::{self, Fields, Ip, Trackable},
+    reason::Reason,
+    tables::{FamilyTables, Tables},
+};
+
+/// Where a TCP header has its own length, and then its flags.
+const TCP_LEN_OFFSET: u32 = 12;
+/// Where an ICMP echo has its identifier.
+const ECHO_ID_OFFSET: u32 = 4;
+
+/// Whether a packet of the host's own may need another source. Most do not, and end here.
+#[inline(always)]
+pub(super) fn may_need_translation<P, T>(packet: &P, tables: &T) -> bool
+where
+    P: Packet,
+    T: FamilyTables<V4> + FamilyTables<V6>,
+{
+    match packet.ethertype() {
+        V4::ETHERTYPE => may_clash::<V4, P, T>(packet, tables),
+        V6::ETHERTYPE => may_clash::<V6, P, T>(packet, tables),
+        _ => false,
+    }
+}
+
+/// Not inlined: a stack frame that is gone before the steps begin.
+#[inline(never)]
+fn may_clash<A, P, T>(packet: &P, tables: &T) -> bool
+where
+    A: Address,
+    P: Packet,
+    T: FamilyTables<A>,
+{
+    let Ok(ip) = parse::ip::<A, P>(packet) else {
+        return false;
+    };
+    if tables.is_bridge_address(ip.src) || has_flows(tables) {
+        return true;
+    }
+    let Some((sport, dport)) = first_ports(packet, &ip) else {
+        return false;
+    };
+    // The replies' key: whoever has it was here before.
+    let key = CtKey {
+        src: ip.dst,
+        dst: ip.src,
+        sport: dport,
+        dport: sport,
+        proto: ip.proto,
+        scope: Scope::Uplink as u8,
+        zone: 0,
+    };
+    tables.flow(&key).is_some()
+}
+
+/// The ports of a packet that may be the first of its flow.
+#[inline(always)]
+fn first_ports<A: Address, P: Packet>(packet: &P, ip: &Ip<A>) -> Option<(Port, Port)> {
+    if ip.is_fragment {
+        return None;
+    }
+    let at = ip.payload_offset;
+    match ip.proto {
+        proto::TCP => {
+            // Two bytes: the verifier does not see the bounds of one.
+            let [_, flags] = packet.load::<[u8; 2]>(at + TCP_LEN_OFFSET)?;
+            if flags & Seen::TCP != Seen::SYN {
+                return None;
+            }
+        }
+        proto::UDP => {}
+        proto::ICMP | proto::ICMPV6 => {
+            let [kind, _] = packet.load::<[u8; 2]>(at)?;
+            let is_request = parse::is_echo_request::<A>(kind);
+            let id = packet.load(at + ECHO_ID_OFFSET)?;
+            return is_request.then_some((id, Port::ZERO));
+        }
+        _ => return None,
+    }
+    let [sport, dport] = packet.load::<[Port; 2]>(at)?;
+    Some((sport, dport))
+}
+
+/// Whether flows of the host's own that are translated may still be alive.
+#[inline(always)]
+fn has_flows<T: Tables>(tables: &T) -> bool {
+    let seen = tables.host_flows_seen_secs();
+    if seen == 0 {
+        return false;
+    }
+    let longest = tables
+        .timeout_secs(Timeout::TcpEstablished)
+        .max(tables.timeout_secs(Timeout::UdpStream))
+        .max(tables.timeout_secs(Timeout::Icmp));
+    tables.now_secs().saturating_sub(seen) <= longest
+}
+
+/// Records that a flow of the host's own was seen.
+#[inline(always)]
+pub(super) fn record<T: Tables>(tables: &T) {
+    let now = tables.now_secs();
+    if tables.host_flows_seen_secs() != now {
+        tables.set_host_flows_seen(now);
+    }
+}
+
+/// Begins a flow for a packet of the host's own that clashes with another flow; `HostTraffic` where it
+/// does not.
+#[inline(always)]
+pub(super) fn begin<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    tracked: &Trackable<'_, A>,
+) -> Option<Reason> {
+    let transport = tracked.transport;
+    let begins =
+        transport.is_syn() || transport.fields != Fields::Tcp && transport.may_begin_flow(tables);
+    if !begins || !flow::is_answered(tables, Scope::Uplink, tracked) {
+        return Some(Reason::HostTraffic);
+    }
+    begin::from_host(tables, tracked);
+    None
+}
