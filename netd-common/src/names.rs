@@ -18,35 +18,43 @@ pub const TO_ENDPOINT: &str = "to_endpoint";
 pub const FROM_BRIDGE: &str = "from_bridge";
 /// The classifier on a bridge, for what the host sends to its ports.
 pub const TO_BRIDGE: &str = "to_bridge";
-/// The other programs of the hooks, in [`PROGRAMS`] by the hook's place and
-/// [`crate::engine::Part`]: that of the program at a device is `hook * Part::COUNT + part`.
-pub const PARTS: [&str; 24] = [
+/// The programs of the hooks, in [`PROGRAMS`] by the hook's place and [`crate::engine::Part`], at
+/// `hook * Part::COUNT + part`.
+pub const PARTS: [&str; 32] = [
+    FROM_UPLINK,
     "from_uplink_v6",
     "from_uplink_rare_v4",
     "from_uplink_rare_v6",
+    TO_UPLINK,
     "to_uplink_v6",
     "to_uplink_rare_v4",
     "to_uplink_rare_v6",
+    FROM_UPLINK_L3,
     "from_uplink_l3_v6",
     "from_uplink_l3_rare_v4",
     "from_uplink_l3_rare_v6",
+    TO_UPLINK_L3,
     "to_uplink_l3_v6",
     "to_uplink_l3_rare_v4",
     "to_uplink_l3_rare_v6",
+    FROM_ENDPOINT,
     "from_endpoint_v6",
     "from_endpoint_rare_v4",
     "from_endpoint_rare_v6",
+    TO_ENDPOINT,
     "to_endpoint_v6",
     "to_endpoint_rare_v4",
     "to_endpoint_rare_v6",
+    FROM_BRIDGE,
     "from_bridge_v6",
     "from_bridge_rare_v4",
     "from_bridge_rare_v6",
+    TO_BRIDGE,
     "to_bridge_v6",
     "to_bridge_rare_v4",
     "to_bridge_rare_v6",
 ];
-/// The map of programs that others hand packets over to.
+/// The map of programs that packets are handed over to.
 pub const PROGRAMS: &str = "PROGRAMS";
 /// The connection table's expiry, run by the daemon.
 pub const EXPIRE_FLOWS: &str = "expire_flows";

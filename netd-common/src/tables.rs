@@ -125,7 +125,7 @@ pub struct Work<A> {
     pub parsed: MaybeUninit<Parsed<A>>,
     /// What it becomes.
     pub to: MaybeUninit<Translation<A>>,
-    /// Whether the steps have run before, and begun the packet's flow.
+    /// Whether a program has judged the packet before, and begun its flow.
     pub is_again: bool,
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn from_wire(ctx: XdpContext) -> u32 {
 }
 
 /// A hook's programs: the one that its device carries, which judges plain IPv4 packets, and those that it
-/// hands other packets over to. They stand in `names::PARTS` behind those of the hooks before.
+/// hands other packets over to. All stand in `names::PARTS`, behind those of the hooks before.
 macro_rules! hook {
     ($(#[doc = $doc:literal])+ $place:literal: $v4:ident, $v6:ident, $rare_v4:ident, $rare_v6:ident,
      $hook:ident, $offset:expr, $judge:ident) => {
@@ -76,6 +76,10 @@ macro_rules! hook {
             match engine::$judge::<$kind, _, _>(&mut packet, &tables) {
                 Outcome::Judged(reason) => return conclude(&ctx, Hook::$hook, reason),
                 Outcome::Elsewhere(part) => hand_over::<$place>(&ctx, part),
+                Outcome::Again => {
+                    hand_over::<$place>(&ctx, Part::judging::<$kind>());
+                    engine::give_up::<$kind, _>(&tables);
+                }
             }
             conclude(&ctx, Hook::$hook, Reason::NoProgram)
         }
@@ -122,7 +126,7 @@ hook! {
     7: to_bridge, to_bridge_v6, to_bridge_rare_v4, to_bridge_rare_v6, ToBridge, ETHERNET_LEN, to_bridge
 }
 
-/// Goes on in another program of the hook; comes back only where there is none.
+/// Goes on in a program of the hook, be it this one; comes back only where there is none.
 ///
 /// Each index is a constant: the kernel makes a jump of the call then.
 #[inline(always)]
@@ -131,6 +135,7 @@ fn hand_over<const PLACE: u32>(ctx: &TcContext, part: Part) {
     // program's stack is of use to them.
     let to = |part: Part| unsafe { PROGRAMS.tail_call(ctx, PLACE * Part::COUNT + part as u32) };
     match part {
+        Part::CommonV4 => to(Part::CommonV4),
         Part::CommonV6 => to(Part::CommonV6),
         Part::RareV4 => to(Part::RareV4),
         Part::RareV6 => to(Part::RareV6),

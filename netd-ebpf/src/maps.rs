@@ -86,7 +86,7 @@ pub(crate) static COUNTERS: PerCpuArray<Counter> =
 #[map]
 pub(crate) static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(counters::SLOTS, 0);
 
-/// The programs that others hand packets over to, in the order of `names::PARTS`. Writer: the daemon, before
+/// The programs that packets are handed over to, in the order of `names::PARTS`. Writer: the daemon, before
 /// it attaches any.
 #[map]
 pub(crate) static PROGRAMS: ProgramArray =

@@ -108,7 +108,7 @@ impl Datapath {
     fn put_parts(&mut self, hook: &str) -> Result<()> {
         for (place, name) in (0..).zip(names::PARTS) {
             let part = name.strip_prefix(hook);
-            let is_of_hook = matches!(part, Some("_v6" | "_rare_v4" | "_rare_v6"));
+            let is_of_hook = matches!(part, Some("" | "_v6" | "_rare_v4" | "_rare_v6"));
             if !is_of_hook {
                 continue;
             }

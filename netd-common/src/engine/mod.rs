@@ -48,10 +48,10 @@ pub use published::{published_for_host, published_on_every_address};
 pub use to_endpoint::to_endpoint;
 pub use to_uplink::to_uplink;
 
-use core::mem::MaybeUninit;
+use core::mem::{self, MaybeUninit};
 
 use crate::{
-    address::{Address, V4, V6},
+    address::{Address, Family, V4, V6},
     header::{IpHeader, ethertype},
     packet::Packet,
     parse::{self, Kind, NoTransport, Parsed},
@@ -65,7 +65,7 @@ const VLAN_ID_MASK: u16 = 0xfff;
 /// The steps of one hook, in the packet's family.
 trait Steps<P, T> {
     /// Decides and translates. `None` asks for the flow that the steps have described to
-    /// [`FamilyTables::describe_flow`]; once it is in the table, the steps run again and find it. So the
+    /// [`FamilyTables::describe_flow`]; once it is in the table, the program runs again and finds it. So the
     /// first and the millionth packet of a flow are translated by the same lines.
     fn run<A: Address, K: Kind>(
         packet: &mut P,
@@ -138,32 +138,52 @@ where
     if !K::IS_RARE && parse::is_rare::<A, P>(packet) {
         return Outcome::Elsewhere(Part::of(A::FAMILY, true));
     }
-    if let Some(reason) = run_once::<A, S, K, P, T>(packet, tables, false) {
-        return Outcome::Judged(reason);
+    match judge::<A, S, K, P, T>(packet, tables) {
+        Some(reason) => Outcome::Judged(reason),
+        None => match tables.insert_pair() {
+            Ok(()) => {
+                set_again::<A, T>(tables, true);
+                Outcome::Again
+            }
+            Err(reason) => Outcome::Judged(reason),
+        },
     }
-    Outcome::Judged(match tables.insert_pair() {
-        // Gone between insertion and look-up: only another CPU's removal can do that.
-        Ok(()) => run_once::<A, S, K, P, T>(packet, tables, true).unwrap_or(Reason::ConntrackRace),
-        Err(reason) => reason,
-    })
 }
 
+/// Takes the steps; `None` where they ask for a flow.
+///
 /// Not inlined: a stack frame that is gone before the flow is inserted, which needs one of its own.
 #[inline(never)]
-fn run_once<A, S, K, P, T>(packet: &mut P, tables: &T, is_again: bool) -> Option<Reason>
+fn judge<A, S, K, P, T>(packet: &mut P, tables: &T) -> Option<Reason>
 where
     A: Address,
     S: Steps<P, T>,
     K: Kind,
     T: FamilyTables<A>,
 {
-    let result = tables.with_work(|work| {
-        work.is_again = is_again;
-        S::run::<A, K>(packet, tables, work)
+    let judged = tables.with_work(|work| match S::run::<A, K>(packet, tables, work) {
+        // Gone between insertion and look-up: only another CPU's removal can do that.
+        Ok(None) if mem::take(&mut work.is_again) => Some(Reason::ConntrackRace),
+        Ok(None) => None,
+        Ok(Some(reason)) | Err(reason) => {
+            work.is_again = false;
+            Some(reason)
+        }
     });
-    match result {
-        Some(Ok(reason)) => reason,
-        Some(Err(reason)) => Some(reason),
-        None => Some(Reason::NoMemory),
+    judged.unwrap_or(Some(Reason::NoMemory))
+}
+
+/// Says whether the next packet of this CPU is the one that was judged last.
+#[inline(always)]
+fn set_again<A: Address, T: FamilyTables<A>>(tables: &T, is_again: bool) {
+    tables.with_work(|work| work.is_again = is_again);
+}
+
+/// Ends a packet that was to be judged again, where no program does it.
+#[inline(always)]
+pub fn give_up<K: Kind, T: FamilyTables<V4> + FamilyTables<V6>>(tables: &T) {
+    match K::FAMILY {
+        Family::V4 => set_again::<V4, T>(tables, false),
+        Family::V6 => set_again::<V6, T>(tables, false),
     }
 }

@@ -35,25 +35,33 @@ impl Scene {
         }
     }
 
-    /// Goes on in the program that the outcome of another names.
-    fn hand_over(&self, hook: Hook, packet: &mut HostPacket, outcome: Outcome) -> Reason {
-        let next = match outcome {
-            Outcome::Judged(reason) => return reason,
-            Outcome::Elsewhere(_) if !self.has_programs => return Reason::NoProgram,
-            Outcome::Elsewhere(Part::CommonV6) => self.ask::<Common<V6>>(hook, packet),
-            Outcome::Elsewhere(Part::RareV4) => self.ask::<Rare<V4>>(hook, packet),
-            Outcome::Elsewhere(Part::RareV6) => self.ask::<Rare<V6>>(hook, packet),
+    /// Runs one program, and those that it hands the packet over to.
+    fn run_part(&self, hook: Hook, part: Part, packet: &mut HostPacket) -> Reason {
+        let outcome = match part {
+            Part::CommonV4 => self.ask::<Common<V4>>(hook, packet),
+            Part::CommonV6 => self.ask::<Common<V6>>(hook, packet),
+            Part::RareV4 => self.ask::<Rare<V4>>(hook, packet),
+            Part::RareV6 => self.ask::<Rare<V6>>(hook, packet),
         };
-        assert_ne!(next, outcome, "handed over to itself");
-        self.hand_over(hook, packet, next)
+        match outcome {
+            Outcome::Judged(reason) => reason,
+            Outcome::Elsewhere(next) => {
+                assert_ne!(next, part, "handed over to itself");
+                if self.has_programs {
+                    self.run_part(hook, next, packet)
+                } else {
+                    Reason::NoProgram
+                }
+            }
+            Outcome::Again => self.run_part(hook, part, packet),
+        }
     }
 
     /// Runs one hook and holds it to what no hook may do: change or redirect a packet without saying so.
     #[track_caller]
     pub(crate) fn judge(&self, hook: Hook, packet: &mut HostPacket) -> Reason {
         let before = packet.frame.clone();
-        let first = self.ask::<Common<V4>>(hook, packet);
-        let reason = self.hand_over(hook, packet, first);
+        let reason = self.run_part(hook, Part::CommonV4, packet);
         if !changes(reason) {
             assert!(!packet.is_stored, "{hook:?}: a store into what is {reason:?}");
             assert_eq!(packet.frame, before, "{hook:?}: {reason:?}");

@@ -80,6 +80,7 @@ pub(crate) struct FamilyStore<A: 'static> {
     scratch: RefCell<Scratch<A>>,
     /// What memory may hold that is to be filled in.
     stale: NewFlow<A>,
+    is_again: Cell<bool>,
 }
 
 /// Where a route leads.
@@ -170,6 +171,7 @@ impl<A: Family> FamilyStore<A> {
             young: RefCell::default(),
             scratch: RefCell::new(Scratch::zeroed()),
             stale: bytemuck::pod_read_unaligned(&[0x5a; 256][..size_of::<NewFlow<A>>()]),
+            is_again: Cell::new(false),
         }
     }
 }
@@ -306,7 +308,12 @@ impl<A: Family> FamilyTables<A> for HostTables {
     }
 
     fn with_work<R>(&self, run: impl FnOnce(&mut Work<A>) -> R) -> Option<R> {
-        Some(run(&mut Work::new()))
+        // Of what one program leaves there, the next one counts on no more than this.
+        let is_again = &A::store(self).is_again;
+        let mut work = Work { is_again: is_again.get(), ..Work::new() };
+        let result = run(&mut work);
+        is_again.set(work.is_again);
+        Some(result)
     }
 
     fn describe_flow(&self, fill: impl FnOnce(&mut NewFlow<A>)) {

@@ -50,18 +50,6 @@ const PINNED: [&str; 33] = [
     "MASQUERADE_SOURCES_V6",
 ];
 
-const CLASSIFIERS: [&str; 9] = [
-    names::FROM_UPLINK,
-    names::TO_UPLINK,
-    names::FROM_UPLINK_L3,
-    names::TO_UPLINK_L3,
-    names::FROM_ENDPOINT,
-    names::TO_ENDPOINT,
-    names::FROM_BRIDGE,
-    names::TO_BRIDGE,
-    names::EXPIRE_FLOWS,
-];
-
 const SOCKET_HOOKS: [&str; 2] = [names::CONNECT_V4, names::CONNECT_V6];
 
 /// Loads maps and programs, and pins what the connection table's expiry runs by itself.
@@ -77,7 +65,7 @@ pub(super) fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, DatapathError> {
     say_kept_size(pins, entries);
     let mut ebpf = loader.load(OBJECT)?;
     forward_packet_log(&mut ebpf);
-    for name in names::PARTS.into_iter().chain(CLASSIFIERS) {
+    for name in names::PARTS.into_iter().chain([names::EXPIRE_FLOWS]) {
         classifier(&mut ebpf, name)?.load().map_err(program_error(name))?;
     }
     put_parts(&mut ebpf)?;
@@ -89,7 +77,7 @@ pub(super) fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, DatapathError> {
     Ok(ebpf)
 }
 
-/// Gives the programs that others hand packets over to their places, before any does. Those of an earlier
+/// Gives the programs that packets are handed over to their places, before any does. Those of an earlier
 /// daemon are replaced one by one: all understand the same tables.
 fn put_parts(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
     let mut places: ProgramArray<MapData> = take_map(ebpf, names::PROGRAMS)?;
