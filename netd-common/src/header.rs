@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     address::{Port, V4, V6},
     packet::{Headers, Packet},
-    parse::Ip,
+    parse::{Ip, NoTransport},
     pod::map_type,
     reason::Reason,
 };
@@ -41,8 +41,14 @@ pub mod proto {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// The IPv6 header of options for every hop (RFC 8200 section 4).
+    pub const IPV6_HOP_BY_HOP: u8 = 0;
+    /// The IPv6 routing header.
+    pub const IPV6_ROUTING: u8 = 43;
     /// The IPv6 fragment header.
     pub const IPV6_FRAGMENT: u8 = 44;
+    /// The IPv6 header of options for the destination.
+    pub const IPV6_DESTINATION: u8 = 60;
     /// ICMPv6.
     pub const ICMPV6: u8 = 58;
     /// SCTP.
@@ -197,6 +203,15 @@ pub trait IpHeader: Sized {
 
     /// Whether the packet at `offset` is for the program of rare ones ([`crate::parse::Kind`]).
     fn is_rare<P: Headers>(packet: &P, offset: u32) -> bool;
+
+    /// Whether anything lies between the header and the payload.
+    fn has_extensions(ip: &Ip<Self>) -> bool;
+
+    /// Reads what lies between the header and the payload, and corrects in `ip` what that changes.
+    ///
+    /// # Errors
+    /// Why the payload is not to be read.
+    fn read_extensions<P: Headers>(packet: &P, ip: &mut Ip<Self>) -> Result<(), NoTransport>;
 
     /// Whether an option says which way the packet is to go.
     fn has_source_route<P: Headers>(packet: &P, ip: &Ip<Self>) -> bool;

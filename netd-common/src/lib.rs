@@ -17,6 +17,7 @@ mod pod;
 
 pub mod address;
 pub mod conntrack;
+pub mod fragment;
 pub mod network;
 pub mod published;
 

@@ -3,19 +3,21 @@
 //! Two steps, because policy by address must hold for packets whose transport header nobody can read:
 //! [`ip`] gives the addresses, [`transport`] the ports.
 
+mod extensions;
 mod ip;
 mod kind;
 mod transport;
 
 use core::mem::MaybeUninit;
 
-pub use ip::Ip;
+pub use ip::{Fragment, Ip};
 pub use kind::{Common, Kind, Rare, is_rare};
 pub use transport::{Fields, NoTransport, Transport, is_echo_request};
 
 use crate::{
     address::Address,
     conntrack::{CtKey, Scope},
+    fragment::FirstFragment,
     header::TcpHeader,
     packet::{Headers, Packet},
     reason::Reason,
@@ -53,6 +55,15 @@ impl<A: Address> Parsed<A> {
             Some(missing) => Err(missing),
         }
     }
+
+    /// Gives a later fragment what its first one says.
+    #[inline(always)]
+    pub fn complete(&mut self, first: &FirstFragment) {
+        let FirstFragment { sport, dport, proto, .. } = *first;
+        self.transport = Transport::of_later_fragment(sport, dport, self.ip.payload_offset);
+        self.ip.proto = proto;
+        self.missing = None;
+    }
 }
 
 /// Reads both headers into `memory`; `None` where the IP header is broken.
@@ -65,9 +76,22 @@ pub fn read<'a, A: Address, K: Kind, P: Headers>(
     memory: &'a mut MaybeUninit<Parsed<A>>,
 ) -> Option<&'a mut Parsed<A>> {
     let mut ip = ip::<A, P>(packet).ok()?;
+    if !K::IS_RARE {
+        // As the peek has seen; said here, so that no time is spent on reading it.
+        ip.fragment = Fragment::NONE;
+    }
     if K::IS_RARE && ip.has_options {
         packet.make_readable(ip.payload_offset + size_of::<TcpHeader>() as u32);
         ip.has_source_route = A::has_source_route(packet, &ip);
+    }
+    if K::IS_RARE && A::has_extensions(&ip) {
+        let parsed = memory.write(Parsed { ip, transport: Transport::NONE, missing: None });
+        let chain = A::read_extensions(packet, &mut parsed.ip);
+        match chain.and_then(|()| K::transport(packet, &parsed.ip)) {
+            Ok(transport) => parsed.transport = transport,
+            Err(missing) => parsed.missing = Some(missing),
+        }
+        return Some(parsed);
     }
     // Every field gets a value: the verifier refuses to copy what nobody has written.
     let (transport, missing) = match K::transport(packet, &ip) {

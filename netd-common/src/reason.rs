@@ -99,7 +99,7 @@ reasons! {
     FlowToContainer = "flow_to_container", Pass;
     /// Neither published nor of a flow that netd made.
     NotOurs = "not_ours", Pass;
-    /// A fragment for the host.
+    /// A fragment for the host, or one that came before the first one.
     FragmentToHost = "fragment_to_host", Pass;
     /// An ICMP error for the host.
     IcmpErrorToHost = "icmp_error_to_host", Pass;
@@ -173,8 +173,10 @@ reasons! {
     ConntrackRace = "conntrack_race", Drop;
     /// A TCP packet of no flow that cannot begin one.
     NoFlow = "no_flow", Drop;
-    /// A fragment from or to a container, which cannot be translated.
+    /// A fragment from or to a container, without a first one that says which flow it is of.
     Fragment = "fragment", Drop;
+    /// A fragment that came before the first one: held, to come in again behind it.
+    FragmentHeld = "fragment_held", Drop;
     /// An ICMP error from a container, which cannot be translated.
     IcmpError = "icmp_error", Drop;
     /// From a container to the outside in a protocol that cannot be translated.

@@ -6,6 +6,8 @@ use crate::{
     address::{Address, Port},
     config::Timeout,
     conntrack::{CtEntry, CtKey, NewFlow, Translation},
+    engine::{Piece, Remembered},
+    fragment::{Datagram, FirstFragment, FragmentKey},
     network::{BridgePort, Endpoint, Network},
     packet::NextHop,
     parse::{Ip, Parsed},
@@ -58,6 +60,12 @@ pub trait Tables {
     fn flow_limit(&self, index: u32) -> u32;
     /// The most flows of one family.
     fn max_flows(&self) -> u32;
+    /// Holds a copy of the packet, a fragment that came before the first one. `false` where it is too long
+    /// or somebody else is at the place.
+    fn hold_fragment(&self, datagram: Datagram) -> bool;
+    /// Lets the fragments that are held of a datagram come in again, as if just received. `false` where
+    /// the packet that the hook is at has been lost over it.
+    fn release_fragments(&self, datagram: Datagram) -> bool;
 }
 
 /// The tables of one address family.
@@ -91,6 +99,11 @@ pub trait FamilyTables<A: Address>: Tables {
     /// As for the engine's function.
     fn insert_pair(&self) -> Result<(), Reason>;
 
+    /// The first fragment of a datagram.
+    fn first_fragment(&self, key: &FragmentKey<A>) -> Option<FirstFragment>;
+    /// Remembers the first fragment of a datagram, in place of the oldest if need be.
+    fn remember_first_fragment(&self, key: &FragmentKey<A>, first: &FirstFragment);
+
     /// A single published port.
     fn published(&self, key: &PublishedPortKey<A>) -> Option<&PublishedPort<A>>;
     /// The range of published ports that the port lies in.
@@ -119,7 +132,8 @@ impl<A: Address> SocketTuple<A> {
     }
 }
 
-/// Memory of one CPU for the packet that it works on.
+/// Memory of one CPU for the packet that it works on. What every packet needs comes first.
+#[repr(C)]
 pub struct Work<A> {
     /// What is read of the packet.
     pub parsed: MaybeUninit<Parsed<A>>,
@@ -127,16 +141,34 @@ pub struct Work<A> {
     pub to: MaybeUninit<Translation<A>>,
     /// Whether a program has judged the packet before, and begun its flow.
     pub is_again: bool,
+    /// What is to be remembered of a fragment.
+    pub remembered: Remembered<A>,
 }
 
-impl<A> Work<A> {
+impl<A: Address> Work<A> {
     /// Memory that nothing is in.
     pub const fn new() -> Self {
-        Self { parsed: MaybeUninit::uninit(), to: MaybeUninit::uninit(), is_again: false }
+        let key = FragmentKey {
+            src: A::UNSPECIFIED,
+            dst: A::UNSPECIFIED,
+            id: 0,
+            ifindex: 0,
+            ingress_ifindex: 0,
+            proto: 0,
+        };
+        let (sport, dport) = (Port::ZERO, Port::ZERO);
+        let first = FirstFragment { sport, dport, seen_secs: 0, proto: 0, reserved: [0; 3] };
+        let (piece, reason) = (Piece::Settled, Reason::NotOurs);
+        Self {
+            parsed: MaybeUninit::uninit(),
+            to: MaybeUninit::uninit(),
+            is_again: false,
+            remembered: Remembered { key, first, piece, reason },
+        }
     }
 }
 
-impl<A> Default for Work<A> {
+impl<A: Address> Default for Work<A> {
     fn default() -> Self {
         Self::new()
     }

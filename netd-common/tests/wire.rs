@@ -15,6 +15,7 @@ use netd_common::{
     config::Timeout,
     conntrack::{CtEntry, CtKey, NewFlow, Scope},
     engine::from_wire,
+    fragment::{Datagram, FirstFragment, FragmentKey},
     header::proto,
     network::{BridgePort, Endpoint, Network},
     packet::{Frame, Headers},
@@ -133,6 +134,12 @@ impl Tables for Host {
     fn max_flows(&self) -> u32 {
         unreachable!("{NOT_ASKED}")
     }
+    fn hold_fragment(&self, _: Datagram) -> bool {
+        unreachable!("{NOT_ASKED}")
+    }
+    fn release_fragments(&self, _: Datagram) -> bool {
+        unreachable!("{NOT_ASKED}")
+    }
 }
 
 impl<A: Address> FamilyTables<A> for Host {
@@ -165,6 +172,12 @@ impl<A: Address> FamilyTables<A> for Host {
         unreachable!("{NOT_ASKED}")
     }
     fn recall_young_flow(&self, _: u32, _: &mut CtKey<A>) -> bool {
+        unreachable!("{NOT_ASKED}")
+    }
+    fn first_fragment(&self, _: &FragmentKey<A>) -> Option<FirstFragment> {
+        unreachable!("{NOT_ASKED}")
+    }
+    fn remember_first_fragment(&self, _: &FragmentKey<A>, _: &FirstFragment) {
         unreachable!("{NOT_ASKED}")
     }
     fn with_work<R>(&self, _: impl FnOnce(&mut Work<A>) -> R) -> Option<R> {

@@ -9,6 +9,7 @@
 
 mod connect;
 mod expire;
+mod fragments;
 mod frame;
 mod maps;
 mod packet;

@@ -6,21 +6,23 @@
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
 };
 use netd_common::{
     address::{Address, V4, V6},
     config::{self, DatapathConfig},
     conntrack::{CtEntry, CtKey, Scratch},
     counters::{self, Counter, FlowCount, Traffic},
-    engine, names,
+    engine,
+    fragment::{self, FirstFragment, FragmentKey, Held},
+    names,
     network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, TrustedKey},
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
     reason::Reason,
     tables::Work,
 };
 
-use crate::{route::RouteScratch, tables::KernelTables};
+use crate::{fragments::Frame, route::RouteScratch, tables::KernelTables};
 
 /// One element. Writer: the daemon.
 #[map]
@@ -101,6 +103,22 @@ pub(crate) static FLOW_COUNTS: Array<u64> = Array::with_max_entries(FlowCount::C
 #[map]
 pub(crate) static FLOW_LIMITS: Array<u32> = Array::with_max_entries(FlowCount::COUNT, 0);
 
+/// Fragments that came before the first one, without their bytes. Writer: the programs.
+#[map]
+pub(crate) static HELD: Array<Held> = Array::with_max_entries(fragment::HELD, 0);
+
+/// Their frames, in the same places. Writer: the programs.
+#[map]
+pub(crate) static HELD_FRAMES: Array<Frame> = Array::with_max_entries(fragment::HELD, 0);
+
+/// The place that a share fills next, counted on without end. Writer: the programs.
+#[map]
+pub(crate) static HELD_NEXT: Array<u64> = Array::with_max_entries(fragment::HELD_SHARES, 0);
+
+/// Where the programs of one CPU keep a packet that lends itself. Writer: the programs.
+#[map]
+pub(crate) static LENT_FRAME: PerCpuArray<Frame> = PerCpuArray::with_max_entries(1, 0);
+
 /// Where the programs of one CPU ask for a route. Writer: the programs.
 #[map]
 pub(crate) static ROUTE: PerCpuArray<RouteScratch> = PerCpuArray::with_max_entries(1, 0);
@@ -109,6 +127,8 @@ pub(crate) static ROUTE: PerCpuArray<RouteScratch> = PerCpuArray::with_max_entri
 pub(crate) trait FamilyMaps: Address + 'static {
     /// The connection table. Writer: the programs, always in pairs.
     fn conntrack() -> &'static HashMap<CtKey<Self>, CtEntry<Self>>;
+    /// The first fragments of datagrams. Writer: the programs.
+    fn first_fragments() -> &'static LruHashMap<FragmentKey<Self>, FirstFragment>;
     /// Single published ports. Writer: the daemon.
     fn published_ports() -> &'static HashMap<PublishedPortKey<Self>, PublishedPort<Self>>;
     /// Ranges of published ports. Writer: the daemon.
@@ -132,11 +152,14 @@ pub(crate) trait FamilyMaps: Address + 'static {
 }
 
 macro_rules! family_maps {
-    ($family:ty: $conntrack:ident, $ports:ident, $ranges:ident, $addresses:ident, $subnets:ident,
+    ($family:ty: $conntrack:ident, $fragments:ident, $ports:ident, $ranges:ident, $addresses:ident, $subnets:ident,
      $endpoints:ident, $masquerade:ident, $young:ident, $scratch:ident, $work:ident, $insert_pair:ident) => {
         #[map]
         static $conntrack: HashMap<CtKey<$family>, CtEntry<$family>> =
             HashMap::with_max_entries(524_288, BPF_F_NO_PREALLOC);
+        #[map]
+        static $fragments: LruHashMap<FragmentKey<$family>, FirstFragment> =
+            LruHashMap::with_max_entries(fragment::DATAGRAMS, 0);
         #[map]
         static $ports: HashMap<PublishedPortKey<$family>, PublishedPort<$family>> =
             HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
@@ -180,6 +203,10 @@ macro_rules! family_maps {
             #[inline(always)]
             fn conntrack() -> &'static HashMap<CtKey<Self>, CtEntry<Self>> {
                 &$conntrack
+            }
+            #[inline(always)]
+            fn first_fragments() -> &'static LruHashMap<FragmentKey<Self>, FirstFragment> {
+                &$fragments
             }
             #[inline(always)]
             fn published_ports() -> &'static HashMap<PublishedPortKey<Self>, PublishedPort<Self>> {
@@ -226,7 +253,7 @@ macro_rules! family_maps {
     };
 }
 
-family_maps!(V4: CONNTRACK_V4, PUBLISHED_PORTS_V4, PUBLISHED_RANGES_V4, HOST_ADDRESSES_V4, SUBNETS_V4,
+family_maps!(V4: CONNTRACK_V4, FRAGMENTS_V4, PUBLISHED_PORTS_V4, PUBLISHED_RANGES_V4, HOST_ADDRESSES_V4, SUBNETS_V4,
     ENDPOINTS_V4, MASQUERADE_SOURCES_V4, YOUNG_FLOWS_V4, SCRATCH_V4, WORK_V4, insert_pair_v4);
-family_maps!(V6: CONNTRACK_V6, PUBLISHED_PORTS_V6, PUBLISHED_RANGES_V6, HOST_ADDRESSES_V6, SUBNETS_V6,
+family_maps!(V6: CONNTRACK_V6, FRAGMENTS_V6, PUBLISHED_PORTS_V6, PUBLISHED_RANGES_V6, HOST_ADDRESSES_V6, SUBNETS_V6,
     ENDPOINTS_V6, MASQUERADE_SOURCES_V6, YOUNG_FLOWS_V6, SCRATCH_V6, WORK_V6, insert_pair_v6);

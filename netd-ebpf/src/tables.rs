@@ -20,6 +20,7 @@ use netd_common::{
     config::{DatapathConfig, Timeout, reserved_port},
     conntrack::{CtEntry, CtKey, NewFlow},
     counters::Traffic,
+    fragment::{Datagram, FirstFragment, FragmentKey},
     header::proto,
     network::{
         BridgePort, Endpoint, HostAddressFlags, IsolationKey, MasqueradeKey, Network, NetworkFlags,
@@ -32,6 +33,7 @@ use netd_common::{
 };
 
 use crate::{
+    fragments,
     maps::{
         BRIDGE_PORTS, BRIDGES, CONFIG, FLOW_COUNTS, FLOW_LIMITS, FamilyMaps, GENERATIONS,
         HOST_FLOWS_SEEN, ISOLATION_SETS, NETWORKS, RESERVED_PORTS, TRAFFIC, TRUSTED_INTERFACES,
@@ -207,6 +209,16 @@ impl Tables for KernelTables {
     fn max_flows(&self) -> u32 {
         config().map_or(u32::MAX, |config| config.max_flows)
     }
+
+    #[inline(always)]
+    fn hold_fragment(&self, datagram: Datagram) -> bool {
+        fragments::hold_fragment(self.skb, datagram.token, datagram.share) != 0
+    }
+
+    #[inline(always)]
+    fn release_fragments(&self, datagram: Datagram) -> bool {
+        fragments::release_fragments(self.skb, datagram.token, datagram.share) != 0
+    }
 }
 
 impl<A: FamilyMaps> FamilyTables<A> for KernelTables {
@@ -278,6 +290,19 @@ impl<A: FamilyMaps> FamilyTables<A> for KernelTables {
             0 => Ok(()),
             code => Err(Reason::from_code(code).unwrap_or(Reason::NoMemory)),
         }
+    }
+
+    #[inline(always)]
+    fn first_fragment(&self, key: &FragmentKey<A>) -> Option<FirstFragment> {
+        // SAFETY: whatever another CPU writes there meanwhile, it is a valid element, of another datagram at
+        // worst.
+        unsafe { A::first_fragments().get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember_first_fragment(&self, key: &FragmentKey<A>, first: &FirstFragment) {
+        // Without memory for it, the others are fragments without a first one.
+        let _ = A::first_fragments().insert(key, first, 0);
     }
 
     #[inline(always)]
@@ -424,7 +449,7 @@ unsafe fn atomic_add(word: *mut u64, value: u64) {
 
 /// Runs `step` by `bpf_loop`, whose body the verifier checks once.
 #[inline(always)]
-fn repeat<F: FnMut(u32) -> ControlFlow<()>>(times: u32, step: &mut F) {
+pub(crate) fn repeat<F: FnMut(u32) -> ControlFlow<()>>(times: u32, step: &mut F) {
     /// The helper's callback: 0 goes on, 1 ends the loop.
     unsafe extern "C" fn call<F: FnMut(u32) -> ControlFlow<()>>(
         index: u32,

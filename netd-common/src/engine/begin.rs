@@ -219,21 +219,22 @@ where
     if is_neighbour && !is_itself && own.has(NetworkFlags::ICC_STRICT) {
         return Err(Reason::IccOff);
     }
-    let (side, bridge_addr) = (A::side(own), A::side(other).bridge_addr);
+    let (side, bridge_addr) = (A::side(own), &A::side(other).bridge_addr);
+    // Lent: an IPv6 address would take much of the stack.
     let new_src = if is_itself {
         // It would take its own address as a source for a forged one.
         bridge_addr
     } else if is_neighbour || !side.has(FamilyFlags::MASQUERADE) {
-        tracked.ip.src
+        &tracked.ip.src
     } else if side.snat_source != A::UNSPECIFIED {
-        side.snat_source
+        &side.snat_source
     } else {
         bridge_addr
     };
-    if new_src == A::UNSPECIFIED {
+    if *new_src == A::UNSPECIFIED {
         return Err(Reason::NoMasqueradeAddress);
     }
-    let snat = if new_src == tracked.ip.src { 0 } else { CtFlags::SNAT };
+    let snat = if *new_src == tracked.ip.src { 0 } else { CtFlags::SNAT };
     // The client may use an address that nobody has given it, so it is known by where it sends from.
     let client = Endpoint {
         ifindex: packet.ifindex(),
@@ -244,7 +245,7 @@ where
     };
     tables.describe_flow(|new| {
         new.key = tracked.key(Scope::Endpoint);
-        new.new_src = new_src;
+        new.new_src = *new_src;
         new.new_dst = server.addr;
         new.new_dport = server.port;
         new.flags = server.flags | snat;

@@ -43,6 +43,8 @@ where
 struct FromBridge;
 
 impl<P: Packet, T> Steps<P, T> for FromBridge {
+    const NEEDS_PORTS: bool = false;
+
     #[inline(always)]
     fn run<A: Address, K: Kind>(
         packet: &mut P,
@@ -53,7 +55,8 @@ impl<P: Packet, T> Steps<P, T> for FromBridge {
         T: FamilyTables<A>,
     {
         let number = tables.network_of_bridge(packet.ifindex()).ok_or(Reason::UnknownPort)?;
-        let ip = &super::read::<A, K, P>(packet, &mut work.parsed)?.ip;
+        let ip =
+            &super::read::<A, K, P, T>(packet, tables, &mut work.parsed, &mut work.remembered)?.ip;
         if ip.dst.is_multicast() {
             return Ok(Some(Reason::Multicast));
         }
@@ -106,7 +109,8 @@ impl<P: Packet, T> Steps<P, T> for ToBridge {
         T: FamilyTables<A>,
     {
         let number = tables.network_of_bridge(packet.ifindex()).ok_or(Reason::UnknownPort)?;
-        let parsed = super::read::<A, K, P>(packet, &mut work.parsed)?;
+        let parsed =
+            super::read::<A, K, P, T>(packet, tables, &mut work.parsed, &mut work.remembered)?;
         let ip = &parsed.ip;
         if ip.dst.is_multicast() {
             return Ok(Some(Reason::Multicast));

@@ -171,6 +171,8 @@ where
     };
     let len = match parsed.trackable() {
         Ok(tracked) => tracked.wire_len(packet),
+        // It may be of a flow, and is held as it came.
+        Err(NoTransport::Fragment) => u32::MAX,
         Err(_) => packet.len_bytes() - ip.offset,
     };
     let fits = len <= u32::from(network.mtu);

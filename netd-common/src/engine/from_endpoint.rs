@@ -49,7 +49,8 @@ impl<P: Packet, T> Steps<P, T> for FromEndpoint {
         if !work.is_again {
             tables.count_sent(port.slot, packet.len_bytes());
         }
-        let parsed = super::read::<A, K, P>(packet, &mut work.parsed)?;
+        let parsed =
+            super::read::<A, K, P, T>(packet, tables, &mut work.parsed, &mut work.remembered)?;
         let ip = &parsed.ip;
         refuse_loopback(ip)?;
         if ip.dst.is_multicast() {

@@ -74,7 +74,7 @@ where
 /// The ports of a packet that may be the first of its flow.
 #[inline(always)]
 fn first_ports<A: Address, P: Packet>(packet: &P, ip: &Ip<A>) -> Option<(Port, Port)> {
-    if ip.is_fragment {
+    if ip.fragment.offset != 0 {
         return None;
     }
     let at = ip.payload_offset;

@@ -43,7 +43,8 @@ impl<P: Packet, T> Steps<P, T> for FromUplink {
     where
         T: FamilyTables<A>,
     {
-        let parsed = super::read::<A, K, P>(packet, &mut work.parsed)?;
+        let parsed =
+            super::read::<A, K, P, T>(packet, tables, &mut work.parsed, &mut work.remembered)?;
         let ip = &parsed.ip;
         refuse_loopback(ip)?;
         if ip.dst.is_multicast() {

@@ -26,6 +26,7 @@ mod deliver;
 mod destination;
 mod expiry;
 mod flow;
+mod fragments;
 mod from_endpoint;
 mod from_host;
 mod from_uplink;
@@ -40,6 +41,7 @@ mod to_uplink;
 pub use bridge::{from_bridge, to_bridge};
 pub use expiry::{Expiry, expire};
 pub use flow::insert_pair;
+pub use fragments::{Piece, Remembered};
 pub use from_endpoint::from_endpoint;
 pub use from_uplink::from_uplink;
 pub use from_wire::from_wire;
@@ -64,6 +66,9 @@ const VLAN_ID_MASK: u16 = 0xfff;
 
 /// The steps of one hook, in the packet's family.
 trait Steps<P, T> {
+    /// Whether the ports of a packet count at the hook, so that those of fragments are remembered.
+    const NEEDS_PORTS: bool = true;
+
     /// Decides and translates. `None` asks for the flow that the steps have described to
     /// [`FamilyTables::describe_flow`]; once it is in the table, the program runs again and finds it. So the
     /// first and the millionth packet of a flow are translated by the same lines.
@@ -108,17 +113,29 @@ fn by_tag<P: Packet>(packet: &P) -> Reason {
 
 /// Reads the headers, and refuses what nobody may send.
 #[inline(always)]
-fn read<'a, A: Address, K: Kind, P: Packet>(
+fn read<'a, A, K, P, T>(
     packet: &P,
+    tables: &T,
     memory: &'a mut MaybeUninit<Parsed<A>>,
-) -> Result<&'a Parsed<A>, Reason> {
+    remembered: &mut Remembered<A>,
+) -> Result<&'a Parsed<A>, Reason>
+where
+    A: Address,
+    K: Kind,
+    P: Packet,
+    T: FamilyTables<A>,
+{
     let parsed = parse::read::<A, K, P>(packet, memory).ok_or(Reason::Malformed)?;
     if parsed.ip.has_source_route {
         return Err(Reason::SourceRoute);
     }
     // The kernel routes nothing that was sent to many, so neither do we.
-    if packet.is_to_many() && parsed.missing.is_none() {
-        parsed.missing = Some(NoTransport::Unsupported);
+    if packet.is_to_many() {
+        if parsed.missing.is_none() {
+            parsed.missing = Some(NoTransport::Unsupported);
+        }
+    } else if K::IS_RARE && parsed.ip.fragment.is_part() {
+        fragments::complete(packet, tables, parsed, remembered);
     }
     Ok(parsed)
 }
@@ -139,6 +156,10 @@ where
         return Outcome::Elsewhere(Part::of(A::FAMILY, true));
     }
     match judge::<A, S, K, P, T>(packet, tables) {
+        Some(reason) if K::IS_RARE && S::NEEDS_PORTS => {
+            tables.with_work(|work: &mut Work<A>| work.remembered.reason = reason);
+            Outcome::Judged(fragments::remember::<A, P, T>(packet, tables))
+        }
         Some(reason) => Outcome::Judged(reason),
         None => match tables.insert_pair() {
             Ok(()) => {
@@ -161,13 +182,18 @@ where
     K: Kind,
     T: FamilyTables<A>,
 {
-    let judged = tables.with_work(|work| match S::run::<A, K>(packet, tables, work) {
-        // Gone between insertion and look-up: only another CPU's removal can do that.
-        Ok(None) if mem::take(&mut work.is_again) => Some(Reason::ConntrackRace),
-        Ok(None) => None,
-        Ok(Some(reason)) | Err(reason) => {
-            work.is_again = false;
-            Some(reason)
+    let judged = tables.with_work(|work| {
+        if K::IS_RARE {
+            work.remembered.piece = Piece::Settled;
+        }
+        match S::run::<A, K>(packet, tables, work) {
+            // Gone between insertion and look-up: only another CPU's removal can do that.
+            Ok(None) if mem::take(&mut work.is_again) => Some(Reason::ConntrackRace),
+            Ok(None) => None,
+            Ok(Some(reason)) | Err(reason) => {
+                work.is_again = false;
+                Some(reason)
+            }
         }
     });
     judged.unwrap_or(Some(Reason::NoMemory))

@@ -110,5 +110,6 @@ fn store_ports<A: Address, P: Packet>(
             packet.store(transport.offset + 4, &to.dport);
             Some(dport)
         }
+        Fields::LaterFragment => None,
     }
 }

@@ -66,7 +66,8 @@ impl<P: Packet, T> Steps<P, T> for ToEndpoint {
         T: FamilyTables<A>,
     {
         let port = tables.bridge_port(packet.ifindex()).ok_or(Reason::UnknownPort)?;
-        let parsed = super::read::<A, K, P>(packet, &mut work.parsed)?;
+        let parsed =
+            super::read::<A, K, P, T>(packet, tables, &mut work.parsed, &mut work.remembered)?;
         let reason = match packet.ingress_ifindex() {
             0 => Reason::HostToContainer,
             ingress => match tables.bridge_port(ingress) {

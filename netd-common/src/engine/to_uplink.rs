@@ -49,12 +49,14 @@ impl<P: Packet, T> Steps<P, T> for ToUplink {
         if is_hosts && packet.ingress_ifindex() != 0 {
             return Ok(Some(Reason::NotOurs));
         }
-        let parsed = match super::read::<A, K, P>(packet, &mut work.parsed) {
-            Ok(parsed) => parsed,
-            // The host's own, which it may send as it likes.
-            Err(_) if is_hosts => return Ok(Some(Reason::HostTraffic)),
-            Err(reason) => return Err(reason),
-        };
+        let parsed =
+            match super::read::<A, K, P, T>(packet, tables, &mut work.parsed, &mut work.remembered)
+            {
+                Ok(parsed) => parsed,
+                // The host's own, which it may send as it likes.
+                Err(_) if is_hosts => return Ok(Some(Reason::HostTraffic)),
+                Err(reason) => return Err(reason),
+            };
         let scope = Scope::Endpoint;
         match parsed.trackable() {
             Ok(tracked) if is_redirected(packet, tables, &tracked) => Ok(Some(Reason::NotOurs)),

@@ -1,5 +1,6 @@
 //! IP headers: what is read of them, and what a translation writes.
 
+use super::{NoTransport, extensions};
 use crate::{
     address::{V4, V6},
     checksum::Delta,
@@ -8,22 +9,21 @@ use crate::{
     reason::Reason,
 };
 
-/// What an IP header says.
+/// What an IP header says. In this order what most need lies together.
+#[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Ip<A> {
     /// Source address.
     pub src: A,
     /// Destination address.
     pub dst: A,
-    /// Protocol of the payload.
+    /// Protocol of the payload, behind any IPv6 extension headers that were read.
     pub proto: u8,
     /// How many more hops it may take: time to live, or hop limit.
     pub ttl: u8,
-    /// Whether this is any fragment of a larger packet.
-    pub is_fragment: bool,
     /// Whether an IPv4 header carries options, which the host's stack is to see to.
     pub has_options: bool,
-    /// Whether one of them says which way the packet is to go.
+    /// Whether one of them, or a routing header of IPv6, says which way the packet is to go.
     pub has_source_route: bool,
     /// The header's checksum as it stands; 0 for IPv6.
     pub checksum: u16,
@@ -33,6 +33,40 @@ pub struct Ip<A> {
     pub payload_offset: u32,
     /// Length of the payload. Units: bytes.
     pub payload_len: u32,
+    /// Which part of a larger packet this is.
+    pub fragment: Fragment,
+    /// What the header itself names: the payload's protocol, or IPv6's first extension header.
+    pub next_header: u8,
+}
+
+/// Which part of a larger packet a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// What all parts of one packet share, as it stands in the header.
+    pub id: u32,
+    /// Where the part begins in it. Units: 8 bytes.
+    pub offset: u16,
+    /// Whether more of it follows.
+    pub more: bool,
+    /// The protocol, where an identification is that of one protocol alone (RFC 791 section 3.2); 0 for IPv6.
+    pub proto: u8,
+}
+
+impl Fragment {
+    /// A packet in one piece.
+    pub const NONE: Self = Self { id: 0, offset: 0, more: false, proto: 0 };
+
+    /// Whether this is a part of a larger packet. IPv6's fragment in one piece is not (RFC 6946).
+    #[inline(always)]
+    pub const fn is_part(self) -> bool {
+        self.more || self.offset != 0
+    }
+
+    /// Whether this is the part that carries the transport header.
+    #[inline(always)]
+    pub const fn is_first(self) -> bool {
+        self.more && self.offset == 0
+    }
 }
 
 /// The shortest IPv4 header, in 32-bit words (RFC 791 section 3.1).
@@ -72,14 +106,20 @@ impl IpHeader for V4 {
         if total_len < header_len || total_len > available {
             return Err(Reason::Malformed);
         }
-        // More fragments follow, or this is not the first (RFC 791 section 3.1).
-        let is_fragment = header.fragment.get() & 0x3fff != 0;
+        let fragment = header.fragment.get();
         Ok(Ip {
             src: header.src,
             dst: header.dst,
             proto: header.proto,
+            next_header: header.proto,
             ttl: header.ttl,
-            is_fragment,
+            // RFC 791 section 3.1.
+            fragment: Fragment {
+                id: u32::from(header.id.get()),
+                offset: fragment & 0x1fff,
+                more: fragment & 0x2000 != 0,
+                proto: header.proto,
+            },
             has_options: words != MIN_IPV4_WORDS,
             has_source_route: false,
             checksum: header.checksum,
@@ -108,6 +148,17 @@ impl IpHeader for V4 {
             }
             _ => true,
         }
+    }
+
+    /// IPv4 has none: its options are part of the header.
+    #[inline(always)]
+    fn has_extensions(_: &Ip<Self>) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn read_extensions<P: Headers>(_: &P, _: &mut Ip<Self>) -> Result<(), NoTransport> {
+        Ok(())
     }
 
     /// Any byte that looks like the option is taken for it: walked from option to option, the list takes
@@ -173,8 +224,9 @@ impl IpHeader for V6 {
             src: header.src,
             dst: header.dst,
             proto: header.next_header,
+            next_header: header.next_header,
             ttl: header.hop_limit,
-            is_fragment: header.next_header == proto::IPV6_FRAGMENT,
+            fragment: Fragment::NONE,
             has_options: false,
             has_source_route: false,
             checksum: 0,
@@ -196,7 +248,17 @@ impl IpHeader for V6 {
         }
     }
 
-    /// The kernel refuses the routing header that was IPv6's (RFC 5095).
+    #[inline(always)]
+    fn has_extensions(ip: &Ip<Self>) -> bool {
+        extensions::is_extension(ip.proto)
+    }
+
+    #[inline(always)]
+    fn read_extensions<P: Headers>(packet: &P, ip: &mut Ip<Self>) -> Result<(), NoTransport> {
+        extensions::read(packet, ip)
+    }
+
+    /// IPv6's has a header of its own, see [`Self::read_extensions`].
     #[inline(always)]
     fn has_source_route<P: Headers>(_: &P, _: &Ip<Self>) -> bool {
         false
@@ -205,7 +267,7 @@ impl IpHeader for V6 {
     #[inline(always)]
     fn rewrite<P: Packet>(packet: &mut P, ip: &Ip<Self>, src: Self, dst: Self, ttl: u8) {
         if ttl != ip.ttl {
-            packet.store_unsummed(ip.offset + 6, &[ip.proto, ttl]);
+            packet.store_unsummed(ip.offset + 6, &[ip.next_header, ttl]);
         }
         packet.store_unsummed(ip.offset + 8, &[src, dst]);
     }

@@ -47,10 +47,18 @@ impl<F: Address> Kind for Rare<F> {
 
     #[inline(always)]
     fn transport<A: Address, P: Headers>(packet: &P, ip: &Ip<A>) -> Result<Transport, NoTransport> {
-        if ip.is_fragment {
+        if !ip.fragment.is_part() {
+            return transport::transport(packet, ip);
+        }
+        if !ip.fragment.is_first() {
             return Err(NoTransport::Fragment);
         }
-        transport::transport(packet, ip)
+        match transport::transport(packet, ip) {
+            Ok(transport) => Ok(transport),
+            Err(NoTransport::Malformed) => Err(NoTransport::Malformed),
+            // Nothing of it can be told from a part of it, and nobody is to heed one (RFC 6980).
+            Err(_) => Err(NoTransport::Fragment),
+        }
     }
 }
 

@@ -40,12 +40,14 @@ pub enum Fields {
     EchoRequest,
     /// The identifier, which stands in `dport`, and the checksum.
     EchoReply,
+    /// None: a later fragment. The checksum is in the first one, for all of them.
+    LaterFragment,
 }
 
 /// Why a packet has no [`Transport`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoTransport {
-    /// A fragment.
+    /// A fragment whose first one, with the transport header, has not been seen, or that is of no flow.
     Fragment,
     /// An ICMP error: it belongs to the flow that it quotes.
     IcmpError,
@@ -96,7 +98,8 @@ fn tcp<A, P: Headers>(packet: &P, ip: &Ip<A>) -> Result<Transport, NoTransport> 
 fn udp<A, P: Headers>(packet: &P, ip: &Ip<A>) -> Result<Transport, NoTransport> {
     let header: UdpHeader = load(packet, ip)?;
     let len = u32::from(header.len.get());
-    if len < size_of::<UdpHeader>() as u32 || len > ip.payload_len {
+    let is_cut = len > ip.payload_len && !ip.fragment.is_first();
+    if len < size_of::<UdpHeader>() as u32 || is_cut {
         return Err(NoTransport::Malformed);
     }
     let fields = if header.checksum == 0 { Fields::UdpWithoutChecksum } else { Fields::Udp };
@@ -191,6 +194,13 @@ impl Transport {
         header_len: 0,
     };
 
+    /// That of a fragment without transport header, whose payload begins at `offset`.
+    #[inline(always)]
+    pub(super) const fn of_later_fragment(sport: Port, dport: Port, offset: u32) -> Self {
+        let (seen, fields) = (Seen::PACKET, Fields::LaterFragment);
+        Self { sport, dport, seen, fields, offset, header_len: 0 }
+    }
+
     /// Whether the packet asks for a new TCP connection.
     #[inline(always)]
     pub fn is_syn(&self) -> bool {
@@ -208,7 +218,7 @@ impl Transport {
                     || flags == Seen::ACK && tables.is_configured(ConfigFlags::TCP_LOOSE)
             }
             Fields::Udp | Fields::UdpWithoutChecksum | Fields::EchoRequest => true,
-            Fields::EchoReply => false,
+            Fields::EchoReply | Fields::LaterFragment => false,
         }
     }
 }
@@ -220,7 +230,7 @@ impl Fields {
         match self {
             Self::Tcp => Some(16),
             Self::Udp => Some(6),
-            Self::UdpWithoutChecksum => None,
+            Self::UdpWithoutChecksum | Self::LaterFragment => None,
             Self::EchoRequest | Self::EchoReply => Some(2),
         }
     }
@@ -230,7 +240,9 @@ impl Fields {
     #[inline(always)]
     pub fn checksum_kinds<A: Address>(self) -> (Option<ChecksumKind>, ChecksumKind) {
         match self {
-            Self::Tcp => (Some(ChecksumKind::PseudoHeader), ChecksumKind::Header),
+            Self::Tcp | Self::LaterFragment => {
+                (Some(ChecksumKind::PseudoHeader), ChecksumKind::Header)
+            }
             Self::Udp | Self::UdpWithoutChecksum => {
                 (Some(ChecksumKind::UdpPseudoHeader), ChecksumKind::UdpHeader)
             }

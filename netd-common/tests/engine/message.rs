@@ -1,7 +1,7 @@
 //! Messages as values, their frames, and the way back. `etherparse` writes and reads the frames, so an
 //! expected frame owes nothing to the engine.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::Range};
 
 use etherparse::{
     IpHeaders, IpNumber, Ipv4Header, Ipv6Header, NetHeaders, PacketBuilder, PacketHeaders,
@@ -137,16 +137,33 @@ impl<A: Family> Message<A> {
         frame
     }
 
-    /// The frame of this message's first fragment.
+    /// The frame of a fragment of this message that is not the first.
     pub(crate) fn fragment(&self) -> Vec<u8> {
-        if A::ICMP == 58 {
-            return self.with_kind(Kind::Other(IPV6_FRAGMENT)).frame();
-        }
+        self.part(0x1234, 0..8, 1480, false)
+    }
+
+    /// The frame of a part of this message, of these bytes of what follows the IP header: a fragment that
+    /// begins at `offset`.
+    pub(crate) fn part(&self, id: u32, bytes: Range<usize>, offset: usize, more: bool) -> Vec<u8> {
         let frame = self.frame();
-        let (mut header, rest) = Ipv4Header::from_slice(&frame[14..]).unwrap();
-        header.more_fragments = true;
+        if A::ICMP == 58 {
+            let (mut header, payload) = Ipv6Header::from_slice(&frame[14..]).unwrap();
+            let part = &payload[bytes];
+            let field = (offset as u16 | u16::from(more)).to_be_bytes();
+            let extension = [&[header.next_header.0, 0], &field[..], &id.to_be_bytes()].concat();
+            header.next_header = IpNumber(IPV6_FRAGMENT);
+            header.payload_length = (extension.len() + part.len()) as u16;
+            return [&frame[..14], &header.to_bytes(), &extension, part].concat();
+        }
+        let (mut header, payload) = Ipv4Header::from_slice(&frame[14..]).unwrap();
+        let part = &payload[bytes];
+        header.identification = id as u16;
+        header.dont_fragment = false;
+        header.more_fragments = more;
+        header.fragment_offset = ((offset / 8) as u16).try_into().unwrap();
+        header.total_len = (header.header_len() + part.len()) as u16;
         header.header_checksum = header.calc_header_checksum();
-        [&frame[..14], &header.to_bytes(), rest].concat()
+        [&frame[..14], &header.to_bytes(), part].concat()
     }
 
     /// The frame with IPv4 options, a multiple of four bytes.

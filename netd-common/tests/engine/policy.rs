@@ -165,7 +165,7 @@ fn a_container_may_answer_with_its_address_on_another_network<A: Family>() {
     let from_other = from_endpoint(NET_A, 3);
     scene.judges(&[
         ("to the world", at, answer.frame(), Reason::ContainerToOutside),
-        ("fragment", at, answer.fragment(), Reason::ContainerToOutside),
+        ("fragment", at, answer.fragment(), Reason::FragmentHeld),
         (
             "to another network",
             at,
@@ -247,6 +247,9 @@ fn a_container_leaves_by_uplinks_only<A: Family>() {
         }
         if dst != A::host(1) {
             let fragment = Message::new(Kind::Udp, (own, 5), (dst, 53)).fragment();
+            // What cannot leave without ports waits for them.
+            let is_leaving = reason == Reason::ContainerToOutside;
+            let reason = if is_leaving { Reason::FragmentHeld } else { reason };
             scene.judges(&[(row, at, fragment, reason)]);
         }
     }

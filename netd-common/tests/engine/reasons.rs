@@ -173,6 +173,7 @@ fn way_to(reason: Reason, scene: &mut Scene) -> (At, HostPacket) {
         }
         Reason::NoFlow => packet(TO_UPLINK, &call.with_kind(Kind::Tcp(RST))),
         Reason::Fragment => changed(TO_UPLINK, &call, |packet| packet.frame = call.fragment()),
+        Reason::FragmentHeld => changed(a, &call, |packet| packet.frame = call.fragment()),
         Reason::IcmpError => packet(TO_UPLINK, &call.with_kind(Kind::Icmp(1))),
         Reason::UnsupportedProtocol => packet(TO_UPLINK, &call.with_kind(Kind::Other(47))),
         Reason::NoProgram => {

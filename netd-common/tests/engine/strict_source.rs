@@ -47,7 +47,7 @@ fn only_its_own_addresses_are_a_containers<A: Family>(datapath: Datapath) {
             assert!(is_own || after == message(src, dst), "{row} to {dst:?}");
         }
         let fragment = message(src, A::outside(9)).with_kind(Kind::Udp).fragment();
-        let expected = if is_own { Reason::ContainerToOutside } else { Reason::ForgedSource };
+        let expected = if is_own { Reason::FragmentHeld } else { Reason::ForgedSource };
         scene.judges(&[(row, OWN, fragment, expected)]);
     }
     // Nor does a flow that another has begun let it.

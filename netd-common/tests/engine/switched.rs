@@ -100,12 +100,13 @@ fn allowing<A: Family>(datapath: Datapath) -> (Scene, A, A) {
 fn a_packet_for_an_allowed_network_is_routed_past_the_stack<A: Family>(datapath: Datapath) {
     let (scene, own, other) = allowing::<A>(datapath);
     let ttl_at = if A::ICMP == 1 { 22 } else { 21 };
+    let fragment = Message::new(Kind::Udp, (own, 5), (other, 53)).fragment();
     for frame in frames(own, other) {
-        let mut packet = OWN.packet(frame);
-        let before = packet.frame.clone();
-        if before[ttl_at] == 1 {
+        if frame[ttl_at] == 1 || frame == fragment {
             continue;
         }
+        let mut packet = OWN.packet(frame);
+        let before = packet.frame.clone();
         let reason = scene.judge(OWN.hook, &mut packet);
         assert_eq!(reason, Reason::NetworksAllowedRedirected);
         assert_eq!(packet.redirection, Some(Redirection::Peer(port(NET_B, 2))));
@@ -135,6 +136,7 @@ fn what_the_stack_has_to_do_for_an_allowed_network_it_does<A: Family>(datapath: 
     let mut rows = vec![
         ("the last hop", OWN.packet(message.frame_with(1)), Reason::NetworksAllowed),
         ("no hop left", OWN.packet(message.frame_with(0)), Reason::NetworksAllowed),
+        ("before the first fragment", OWN.packet(message.fragment()), Reason::NetworksAllowed),
         ("too large", OWN.packet(sized(len + 1).frame()), Reason::NetworksAllowed),
         ("the largest", OWN.packet(sized(len).frame()), Reason::NetworksAllowedRedirected),
         ("merged of the largest", merged_of(len), Reason::NetworksAllowedRedirected),

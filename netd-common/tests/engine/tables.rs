@@ -13,7 +13,8 @@ use netd_common::{
     config::{DatapathConfig, Timeout},
     conntrack::{CtEntry, CtFlags, CtKey, NewFlow, Scratch},
     counters::Traffic,
-    engine,
+    engine::{self, Remembered},
+    fragment::{Datagram, FirstFragment, FragmentKey},
     network::{BridgePort, Endpoint, Network, NetworkFlags, UplinkFlags},
     packet::NextHop,
     parse::Ip,
@@ -48,6 +49,8 @@ pub(crate) struct HostTables {
     pub(crate) between_halves: RefCell<Option<Interruption>>,
     /// Runs after a flow is inserted and before the packet's second look.
     pub(crate) after_insertion: RefCell<Option<Interruption>>,
+    /// Whose fragments are held, once for each.
+    pub(crate) held: RefCell<Vec<Datagram>>,
     pub(crate) v4: FamilyStore<V4>,
     pub(crate) v6: FamilyStore<V6>,
 }
@@ -77,10 +80,11 @@ pub(crate) struct FamilyStore<A: 'static> {
     /// Where they lead else.
     pub(crate) default_route: HostRoute,
     young: RefCell<HashMap<u32, CtKey<A>>>,
+    pub(crate) first_fragments: RefCell<HashMap<FragmentKey<A>, FirstFragment>>,
     scratch: RefCell<Scratch<A>>,
     /// What memory may hold that is to be filled in.
     stale: NewFlow<A>,
-    is_again: Cell<bool>,
+    kept: Cell<(bool, Remembered<A>)>,
 }
 
 /// Where a route leads.
@@ -140,6 +144,7 @@ impl HostTables {
             capacity: Cell::new(usize::MAX),
             between_halves: RefCell::default(),
             after_insertion: RefCell::default(),
+            held: RefCell::default(),
             v4: FamilyStore::new(),
             v6: FamilyStore::new(),
         }
@@ -169,9 +174,10 @@ impl<A: Family> FamilyStore<A> {
             routes: HashMap::new(),
             default_route: HostRoute::Nowhere,
             young: RefCell::default(),
+            first_fragments: RefCell::default(),
             scratch: RefCell::new(Scratch::zeroed()),
             stale: bytemuck::pod_read_unaligned(&[0x5a; 256][..size_of::<NewFlow<A>>()]),
-            is_again: Cell::new(false),
+            kept: Cell::new((false, Work::new().remembered)),
         }
     }
 }
@@ -267,6 +273,16 @@ impl Tables for HostTables {
     fn max_flows(&self) -> u32 {
         self.config.max_flows
     }
+
+    fn hold_fragment(&self, datagram: Datagram) -> bool {
+        self.held.borrow_mut().push(datagram);
+        true
+    }
+
+    fn release_fragments(&self, datagram: Datagram) -> bool {
+        self.held.borrow_mut().retain(|held| *held != datagram);
+        true
+    }
 }
 
 impl<A: Family> FamilyTables<A> for HostTables {
@@ -308,11 +324,12 @@ impl<A: Family> FamilyTables<A> for HostTables {
     }
 
     fn with_work<R>(&self, run: impl FnOnce(&mut Work<A>) -> R) -> Option<R> {
-        // Of what one program leaves there, the next one counts on no more than this.
-        let is_again = &A::store(self).is_again;
-        let mut work = Work { is_again: is_again.get(), ..Work::new() };
+        // Of what was left there, the next one counts on no more than this.
+        let kept = &A::store(self).kept;
+        let (is_again, remembered) = kept.get();
+        let mut work = Work { is_again, remembered, ..Work::new() };
         let result = run(&mut work);
-        is_again.set(work.is_again);
+        kept.set((work.is_again, work.remembered));
         Some(result)
     }
 
@@ -331,6 +348,14 @@ impl<A: Family> FamilyTables<A> for HostTables {
             interruption(self);
         }
         Ok(())
+    }
+
+    fn first_fragment(&self, key: &FragmentKey<A>) -> Option<FirstFragment> {
+        A::store(self).first_fragments.borrow().get(key).copied()
+    }
+
+    fn remember_first_fragment(&self, key: &FragmentKey<A>, first: &FirstFragment) {
+        A::store(self).first_fragments.borrow_mut().insert(*key, *first);
     }
 
     fn published(&self, key: &PublishedPortKey<A>) -> Option<&PublishedPort<A>> {

@@ -14,7 +14,7 @@ use super::{DatapathError, map_error, pins::Pins};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netd-ebpf.o"));
 
 /// The maps that are shared with the daemon before and after this one.
-const PINNED: [&str; 33] = [
+const PINNED: [&str; 38] = [
     "CONFIG",
     "NETWORKS",
     "BRIDGES",
@@ -36,6 +36,11 @@ const PINNED: [&str; 33] = [
     "YOUNG_FLOWS_V6",
     "CONNTRACK_V4",
     "CONNTRACK_V6",
+    "FRAGMENTS_V4",
+    "FRAGMENTS_V6",
+    "HELD",
+    "HELD_FRAMES",
+    "HELD_NEXT",
     "PUBLISHED_PORTS_V4",
     "PUBLISHED_PORTS_V6",
     "PUBLISHED_RANGES_V4",
