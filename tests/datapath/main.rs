@@ -10,6 +10,7 @@ mod tun;
 
 mod devices;
 mod fast;
+mod fragments;
 mod inside;
 mod lifetime;
 mod loading;

@@ -15,6 +15,7 @@ use netd_common::{
 use netd_tests::{
     condition::eventually,
     family::Family,
+    fragments::fragments,
     packet::{ACK, FIN, Kind, OTHER_MAC, Packet, RST, SYN},
     process::run,
     prog::Place,
@@ -359,11 +360,7 @@ fn a_connection_of_the_host_on_a_published_port_goes_on() -> Result<()> {
 fn what_cannot_be_translated_does_not_leave() -> Result<()> {
     on_a_host(|host, family| {
         let with_kind = |kind| call(family).with_kind(kind).frame();
-        let mut fragment = with_kind(Kind::Udp);
-        match family {
-            Family::V4 => fragment[20] |= 0x20,
-            Family::V6 => fragment[20] = 44,
-        }
+        let fragment = fragments(&with_kind(Kind::Udp), 1, 8).swap_remove(1);
         let second_uplink = port(NET_B, 2);
         let place = Place { ifindex: second_uplink, ..TO_UPLINK.place };
         let on_second = At { program: names::TO_UPLINK, place };

@@ -5,6 +5,7 @@ pub mod condition;
 pub mod daemon;
 pub mod data_path;
 pub mod family;
+pub mod fragments;
 pub mod hostile;
 pub mod netns;
 pub mod packet;

@@ -18,6 +18,7 @@ mod failures;
 mod fast_path;
 mod flood;
 mod flow_states;
+mod fragments;
 mod gateway_modes;
 mod guards;
 mod hostile;
