@@ -23,7 +23,13 @@ impl Delta {
     /// The change of replacing one port by another.
     #[inline(always)]
     pub fn of_port(old: Port, new: Port) -> Self {
-        Self { sum: u32::from(!old.to_wire()) + u32::from(new.to_wire()) }
+        Self::of_word(old.to_wire(), new.to_wire())
+    }
+
+    /// The change of replacing one word, as it stands at an even offset, by another.
+    #[inline(always)]
+    pub fn of_word(old: u16, new: u16) -> Self {
+        Self { sum: u32::from(!old) + u32::from(new) }
     }
 
     /// The change of replacing one pair of bytes, at an even offset, by another.

@@ -46,6 +46,12 @@ pub trait Packet: Headers {
     /// is one packet.
     fn segment_len(&self) -> u32;
 
+    /// Reads at any offset, beyond the packet's own headers as well; slower than [`Headers::load`].
+    fn load_far<T: Pod>(&self, offset: u32) -> Option<T>;
+    /// Writes at any offset. A checksum that the device has computed over the whole packet stays right if
+    /// another one in the packet takes up the change.
+    fn store_far<T: Pod>(&mut self, offset: u32, value: &T);
+
     /// Makes the first `len` bytes writable. `false` where the kernel has no memory for a copy.
     fn make_writable(&mut self, len: u32) -> bool;
     /// Writes at `offset`.

@@ -6,13 +6,16 @@
 mod extensions;
 mod ip;
 mod kind;
+mod quote;
 mod transport;
 
 use core::mem::MaybeUninit;
 
 pub use ip::{Fragment, Ip};
 pub use kind::{Common, Kind, Rare, is_rare};
-pub use transport::{Fields, NoTransport, Transport, is_echo_request};
+pub(crate) use quote::IPV4_CHECKSUM;
+pub use quote::{Quote, QuotedIp, QuotedTransport, quote};
+pub use transport::{Fields, NoTransport, Transport, is_echo_request, is_icmp_error};
 
 use crate::{
     address::Address,

@@ -58,6 +58,7 @@ macro_rules! reasons {
                     Self::MasqueradeReply => Self::MasqueradeReplyRedirected,
                     Self::SameNetwork => Self::SameNetworkRedirected,
                     Self::NetworksAllowed => Self::NetworksAllowedRedirected,
+                    Self::IcmpErrorOfFlow => Self::IcmpErrorOfFlowRedirected,
                     _ => Self::UntranslatedRedirected,
                 }
             }
@@ -113,6 +114,8 @@ reasons! {
     MasqueradeReply = "masquerade_reply", Pass;
     /// Of a flow that is tracked but not translated.
     Untranslated = "untranslated", Pass;
+    /// An ICMP error about a flow that is known: translated with what it quotes.
+    IcmpErrorOfFlow = "icmp_error_of_flow", Pass;
     /// As published, past the host's stack.
     PublishedRedirected = "published_redirected", Redirect;
     /// As published_reply, past the host's stack.
@@ -127,6 +130,8 @@ reasons! {
     SameNetworkRedirected = "same_network_redirected", Redirect;
     /// As networks_allowed, past the host's stack.
     NetworksAllowedRedirected = "networks_allowed_redirected", Redirect;
+    /// As icmp_error_of_flow, past the host's stack.
+    IcmpErrorOfFlowRedirected = "icmp_error_of_flow_redirected", Redirect;
     /// Between containers, but too large or out of hops: the host's stack answers with the ICMP error.
     NotDeliverable = "not_deliverable", Pass;
     /// From outside straight to a container of a network that is routed, unprotected or trusts the device.
@@ -177,8 +182,14 @@ reasons! {
     Fragment = "fragment", Drop;
     /// A fragment that came before the first one: held, to come in again behind it.
     FragmentHeld = "fragment_held", Drop;
-    /// An ICMP error from a container, which cannot be translated.
+    /// An ICMP error from a container about no flow that is known.
     IcmpError = "icmp_error", Drop;
+    /// An ICMP error about a flow by who has no part in it, or to another than who sent what it quotes.
+    ForgedIcmpError = "forged_icmp_error", Drop;
+    /// An ICMP error that quotes an IPv4 header with a wrong checksum (RFC 5508 REQ-3a).
+    BrokenQuote = "broken_quote", Drop;
+    /// An ICMP redirect about a flow that is known: it would lead past the translation.
+    IcmpRedirect = "icmp_redirect", Drop;
     /// From a container to the outside in a protocol that cannot be translated.
     UnsupportedProtocol = "unsupported_protocol", Drop;
     /// The kernel had no memory to make the packet writable.

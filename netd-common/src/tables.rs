@@ -10,7 +10,7 @@ use crate::{
     fragment::{Datagram, FirstFragment, FragmentKey},
     network::{BridgePort, Endpoint, Network},
     packet::NextHop,
-    parse::{Ip, Parsed},
+    parse::{Ip, Parsed, Quote},
     published::{PublishedPort, PublishedPortKey},
     reason::Reason,
 };
@@ -139,10 +139,20 @@ pub struct Work<A> {
     pub parsed: MaybeUninit<Parsed<A>>,
     /// What it becomes.
     pub to: MaybeUninit<Translation<A>>,
+    /// The same for an ICMP error.
+    pub error: ErrorWork<A>,
     /// Whether a program has judged the packet before, and begun its flow.
     pub is_again: bool,
     /// What is to be remembered of a fragment.
     pub remembered: Remembered<A>,
+}
+
+/// Memory for an ICMP error.
+pub struct ErrorWork<A> {
+    /// The packet that it quotes.
+    pub quote: MaybeUninit<Quote<A>>,
+    /// What packets of that one's flow become that go the error's way.
+    pub to: MaybeUninit<Translation<A>>,
 }
 
 impl<A: Address> Work<A> {
@@ -162,6 +172,7 @@ impl<A: Address> Work<A> {
         Self {
             parsed: MaybeUninit::uninit(),
             to: MaybeUninit::uninit(),
+            error: ErrorWork { quote: MaybeUninit::uninit(), to: MaybeUninit::uninit() },
             is_again: false,
             remembered: Remembered { key, first, piece, reason },
         }

@@ -131,6 +131,17 @@ impl Packet for SkbPacket<'_> {
     }
 
     #[inline(always)]
+    fn load_far<T: Pod>(&self, offset: u32) -> Option<T> {
+        self.ctx.load(offset as usize).ok()
+    }
+
+    #[inline(always)]
+    fn store_far<T: Pod>(&mut self, offset: u32, value: &T) {
+        // It has been made writable, so this cannot fail.
+        let _ = self.ctx.store(offset as usize, value, 0);
+    }
+
+    #[inline(always)]
     fn make_writable(&mut self, len: u32) -> bool {
         // A program that writes to packets gets its own copy of a shared head before it starts (the
         // kernel's `bpf_unclone_prologue`), so what is in the linear part is writable.

@@ -128,6 +128,7 @@ pub(crate) fn translates(reason: Reason) -> bool {
                 | Reason::MasqueradeReply
                 | Reason::Untranslated
                 | Reason::NotDeliverable
+                | Reason::IcmpErrorOfFlow
         )
 }
 

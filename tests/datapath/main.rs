@@ -11,6 +11,7 @@ mod tun;
 mod devices;
 mod fast;
 mod fragments;
+mod icmp_errors;
 mod inside;
 mod lifetime;
 mod loading;

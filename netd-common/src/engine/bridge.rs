@@ -6,11 +6,11 @@
 
 use crate::{
     address::{Address, V4, V6},
-    engine::{Outcome, Steps, by_family, to_endpoint},
+    engine::{Outcome, Steps, by_family, icmp_error, to_endpoint},
     header::ETHERNET_SOURCE,
     network::NetworkFlags,
     packet::Packet,
-    parse::Kind,
+    parse::{Kind, NoTransport},
     reason::Reason,
     tables::{FamilyTables, Route, Work},
 };
@@ -117,6 +117,12 @@ impl<P: Packet, T> Steps<P, T> for ToBridge {
         }
         if tables.endpoint(ip.dst).is_some_and(|endpoint| endpoint.network == number) {
             return Ok(Some(Reason::JudgedByPort));
+        }
+        if K::IS_RARE
+            && parsed.missing == Some(NoTransport::IcmpError)
+            && icmp_error::may_enter(packet, tables, ip, &mut work.error)
+        {
+            return Ok(Some(Reason::FlowToContainer));
         }
         to_endpoint::from_beyond(packet, tables, parsed, number).map(Some)
     }

@@ -16,6 +16,62 @@ use crate::{
     tables::{FamilyTables, Route, Tables},
 };
 
+/// What of a packet is translated when it goes on.
+pub(super) trait Translate<A: Address> {
+    /// The packet's own IP header.
+    fn ip(&self) -> &Ip<A>;
+    /// The length of the largest IP packet that a device will make of it. Units: bytes.
+    fn wire_len<P: Packet>(&self, packet: &P) -> u32;
+    /// Makes a translation leave the source's address as it is, for the stack to answer to.
+    fn keep_source(&self, to: &mut Translation<A>);
+    /// Translates it, leaves it `ttl` hops, and says what it was.
+    ///
+    /// # Errors
+    /// `NoMemory`; the packet is untouched then.
+    fn translate<P: Packet, T: FamilyTables<A>>(
+        &self,
+        packet: &mut P,
+        tables: &T,
+        scope: Scope,
+        to: &Translation<A>,
+        ttl: u8,
+    ) -> Result<Reason, Reason>;
+}
+
+impl<A: Address> Translate<A> for Trackable<'_, A> {
+    #[inline(always)]
+    fn ip(&self) -> &Ip<A> {
+        self.ip
+    }
+
+    #[inline(always)]
+    fn wire_len<P: Packet>(&self, packet: &P) -> u32 {
+        Trackable::wire_len(self, packet)
+    }
+
+    /// The ports stay the other end's, so that what the answer quotes tells which flow it is about
+    /// (`icmp_error.rs`).
+    #[inline(always)]
+    fn keep_source(&self, to: &mut Translation<A>) {
+        to.src = self.ip.src;
+        if to.flags & CtFlags::REPLY != 0 {
+            (to.sport, to.dport) = (self.transport.sport, self.transport.dport);
+        }
+    }
+
+    #[inline(always)]
+    fn translate<P: Packet, T: FamilyTables<A>>(
+        &self,
+        packet: &mut P,
+        tables: &T,
+        scope: Scope,
+        to: &Translation<A>,
+        ttl: u8,
+    ) -> Result<Reason, Reason> {
+        rewrite::translate(packet, tables, scope, self, to, ttl)
+    }
+}
+
 /// Whether nothing about the packet needs the stack but, perhaps, its length.
 #[inline(always)]
 pub(super) fn may_skip_stack<A>(ip: &Ip<A>) -> bool {
@@ -40,28 +96,50 @@ pub(super) fn hand_over<P: Packet, T: Tables>(packet: &mut P, tables: &T, to: &R
 ///
 /// Not inlined: a stack frame of its own.
 #[inline(never)]
-pub(super) fn from_uplink<A, P, T>(
+pub(super) fn from_uplink<A, M, P, T>(
     packet: &mut P,
     tables: &T,
-    tracked: &Trackable<'_, A>,
+    moved: &M,
     to: &Translation<A>,
 ) -> Reason
 where
     A: Address,
+    M: Translate<A>,
     P: Packet,
     T: FamilyTables<A>,
 {
     // Without an Ethernet header there is no room for one.
     let is_redirected = to.redirect.is_some()
         && packet.network_offset() != 0
-        && may_skip_stack(tracked.ip)
-        && tracked.wire_len(packet) <= u32::from(to.mtu);
-    let ttl = tracked.ip.ttl - u8::from(is_redirected);
-    match rewrite::translate(packet, tables, Scope::Uplink, tracked, to, ttl) {
+        && may_skip_stack(moved.ip())
+        && moved.wire_len(packet) <= u32::from(to.mtu);
+    let ttl = moved.ip().ttl - u8::from(is_redirected);
+    match moved.translate(packet, tables, Scope::Uplink, to, ttl) {
         Ok(reason) if is_redirected => {
             hand_over(packet, tables, &to.redirect);
             reason.redirected()
         }
+        Ok(reason) | Err(reason) => reason,
+    }
+}
+
+/// On the way that the stack has chosen.
+///
+/// Not inlined: a stack frame of its own.
+#[inline(never)]
+pub(super) fn from_host<A, M, P, T>(
+    packet: &mut P,
+    tables: &T,
+    moved: &M,
+    to: &Translation<A>,
+) -> Reason
+where
+    A: Address,
+    M: Translate<A>,
+    P: Packet,
+    T: FamilyTables<A>,
+{
+    match moved.translate(packet, tables, Scope::Endpoint, to, moved.ip().ttl) {
         Ok(reason) | Err(reason) => reason,
     }
 }
@@ -81,39 +159,41 @@ enum Way<'a> {
 ///
 /// Not inlined: a stack frame of its own.
 #[inline(never)]
-pub(super) fn from_endpoint<A, P, T>(
+pub(super) fn from_endpoint<A, M, P, T>(
     packet: &mut P,
     tables: &T,
     port: &BridgePort,
-    tracked: &Trackable<'_, A>,
+    moved: &M,
     to: &mut Translation<A>,
 ) -> Reason
 where
     A: Address,
+    M: Translate<A>,
     P: Packet,
     T: FamilyTables<A>,
 {
-    match on_its_way(packet, tables, port, tracked, to) {
+    match on_its_way(packet, tables, port, moved, to) {
         Ok(reason) | Err(reason) => reason,
     }
 }
 
 #[inline(always)]
-fn on_its_way<A, P, T>(
+fn on_its_way<A, M, P, T>(
     packet: &mut P,
     tables: &T,
     port: &BridgePort,
-    tracked: &Trackable<'_, A>,
+    moved: &M,
     to: &mut Translation<A>,
 ) -> Result<Reason, Reason>
 where
     A: Address,
+    M: Translate<A>,
     P: Packet,
     T: FamilyTables<A>,
 {
     let network = tables.network(port.network).ok_or(Reason::UnknownPort)?;
-    let Trackable { ip, transport } = tracked;
-    let len = tracked.wire_len(packet);
+    let ip = moved.ip();
+    let len = moved.wire_len(packet);
     let way = if to.redirect.is_some() {
         if may_skip_stack(ip) && len <= u32::from(to.mtu) { Way::Container } else { Way::Refused }
     } else {
@@ -133,10 +213,10 @@ where
     };
     let is_refused = matches!(way, Way::Refused);
     if is_refused {
-        (to.src, to.sport) = (ip.src, transport.sport);
+        moved.keep_source(to);
     }
     let ttl = ip.ttl - u8::from(!is_refused);
-    let reason = rewrite::translate(packet, tables, Scope::Endpoint, tracked, to, ttl)?;
+    let reason = moved.translate(packet, tables, Scope::Endpoint, to, ttl)?;
     match way {
         Way::Container => hand_over(packet, tables, &to.redirect),
         Way::Uplink { ifindex, next_hop } => packet.redirect_out(ifindex, next_hop),

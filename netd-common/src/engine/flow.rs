@@ -73,6 +73,23 @@ fn tell_peer<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>, entry: 
     }
 }
 
+/// Finds the live flow of a key and leaves no trace of the question: an ICMP error neither refreshes a flow
+/// nor ends it (RFC 4787 REQ-12, RFC 5508 REQ-6).
+///
+/// Not inlined, as above.
+#[inline(never)]
+pub(super) fn peek<'a, A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    key: &CtKey<A>,
+    memory: &'a mut MaybeUninit<Translation<A>>,
+) -> Option<&'a mut Translation<A>> {
+    let flow = tables.flow(key)?;
+    if is_over(tables, key, flow, tables.now_secs(), 0) {
+        return None;
+    }
+    Some(memory.write(flow.entry().translation()))
+}
+
 /// Counts a packet in its flow's entry, where that is switched on.
 #[inline(always)]
 pub(super) fn account<A, P, T>(packet: &P, tables: &T, key: &CtKey<A>)
@@ -109,13 +126,13 @@ pub(super) fn is_answered<A: Address, T: FamilyTables<A>>(
     scope: Scope,
     tracked: &Trackable<'_, A>,
 ) -> bool {
-    match tables.flow(&tracked.reverse_key(scope)) {
-        Some(flow) => {
-            let entry = flow.entry();
-            !has_lost_owner(tables, entry)
-        }
-        None => false,
-    }
+    is_live(tables, &tracked.reverse_key(scope))
+}
+
+/// Whether the key is that of a live flow; without a trace of the question.
+#[inline(always)]
+pub(super) fn is_live<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>) -> bool {
+    tables.flow(key).is_some_and(|flow| !has_lost_owner(tables, flow.entry()))
 }
 
 /// Whether a flow has ended. With `reopens` other than zero, a closing one counts as ended: a number, which may come

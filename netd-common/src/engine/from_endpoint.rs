@@ -4,11 +4,14 @@
 use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
-    engine::{Outcome, Steps, by_family, deliver, destination, flow, from_uplink::refuse_loopback},
+    engine::{
+        Outcome, Steps, by_family, deliver, destination, flow, from_uplink::refuse_loopback,
+        icmp_error,
+    },
     header::ETHERNET_SOURCE,
     network::{BridgePort, Network, NetworkFlags},
     packet::Packet,
-    parse::{Ip, Kind, NoTransport},
+    parse::{Kind, NoTransport},
     reason::Reason,
     tables::{FamilyTables, Work},
 };
@@ -65,9 +68,16 @@ impl<P: Packet, T> Steps<P, T> for FromEndpoint {
                 Err(Reason::SourceNotInSubnet)
             };
         }
-        check_source(packet, tables, &port, network, ip)?;
+        check_source(packet, tables, &port, network, ip.src)?;
         if ip.dst.is_link_local() {
             return Ok(Some(Reason::LinkLocal));
+        }
+        if K::IS_RARE
+            && parsed.missing == Some(NoTransport::IcmpError)
+            && let Some(reason) =
+                icmp_error::from_endpoint(packet, tables, &port, ip, &mut work.error)
+        {
+            return Ok(Some(reason));
         }
         if let Ok(tracked) = parsed.trackable()
             && let Some(to) = flow::find(tables, Scope::Endpoint, &tracked, &mut work.to)
@@ -80,12 +90,12 @@ impl<P: Packet, T> Steps<P, T> for FromEndpoint {
 
 /// Refuses sources that are not of the subnet, or, where sources are strict, not the container's own.
 #[inline(always)]
-fn check_source<A, P, T>(
+pub(super) fn check_source<A, P, T>(
     packet: &P,
     tables: &T,
     port: &BridgePort,
     network: &Network,
-    ip: &Ip<A>,
+    src: A,
 ) -> Result<(), Reason>
 where
     A: Address,
@@ -93,11 +103,11 @@ where
     T: FamilyTables<A>,
 {
     if network.has(NetworkFlags::STRICT_SOURCE) {
-        let is_own = is_of_sandbox(tables, ip.src, port)
+        let is_own = is_of_sandbox(tables, src, port)
             && packet.load::<[u8; 6]>(ETHERNET_SOURCE) == Some(port.mac);
         return if is_own { Ok(()) } else { Err(Reason::ForgedSource) };
     }
-    if A::side(network).contains(ip.src) || is_of_sandbox(tables, ip.src, port) {
+    if A::side(network).contains(src) || is_of_sandbox(tables, src, port) {
         Ok(())
     } else {
         Err(Reason::SourceNotInSubnet)

@@ -6,6 +6,8 @@
 //! Linux's connection tracking, which sees the host's packets as well, gives the later one another port;
 //! so does this. The earlier case, where the host is first, is [`super::source_port`]'s.
 //!
+//! ICMP errors about what the host was given translated are translated back ([`super::icmp_error`]).
+//!
 //! The host's other packets cost one look-up of their source, and those that may begin a flow one in the
 //! connection table. Nothing is tracked until there is a clash; from then on, for as long as such a flow
 //! may live, every packet of the host is looked up.
@@ -55,6 +57,9 @@ where
     if tables.is_bridge_address(ip.src) || has_flows(tables) {
         return true;
     }
+    if is_icmp_error(packet, &ip) {
+        return true;
+    }
     let Some((sport, dport)) = first_ports(packet, &ip) else {
         return false;
     };
@@ -69,6 +74,15 @@ where
         zone: 0,
     };
     tables.flow(&key).is_some()
+}
+
+/// Whether a packet is an ICMP error, which may be about a container's packet.
+#[inline(always)]
+fn is_icmp_error<A: Address, P: Packet>(packet: &P, ip: &Ip<A>) -> bool {
+    matches!(ip.proto, proto::ICMP | proto::ICMPV6)
+        && packet
+            .load::<[u8; 2]>(ip.payload_offset)
+            .is_some_and(|[kind, _]| parse::is_icmp_error::<A>(kind))
 }
 
 /// The ports of a packet that may be the first of its flow.

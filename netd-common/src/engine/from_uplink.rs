@@ -8,7 +8,7 @@ use crate::{
     engine::{
         Outcome, Steps,
         begin::{self, Server},
-        by_family, deliver, flow, published,
+        by_family, deliver, flow, icmp_error, published,
     },
     network::{FamilyFlags, NetworkFlags},
     packet::Packet,
@@ -59,6 +59,12 @@ impl<P: Packet, T> Steps<P, T> for FromUplink {
         // Nobody outside has a container's address.
         if tables.network_of(ip.src).is_some() {
             return Err(Reason::SpoofedSource);
+        }
+        if K::IS_RARE
+            && parsed.missing == Some(NoTransport::IcmpError)
+            && let Some(reason) = icmp_error::from_uplink(packet, tables, ip, &mut work.error)
+        {
+            return Ok(Some(reason));
         }
         if tables.is_host_address(ip.dst) {
             return to_host(packet, tables, ip, &tracked);

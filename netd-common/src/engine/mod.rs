@@ -31,6 +31,7 @@ mod from_endpoint;
 mod from_host;
 mod from_uplink;
 mod from_wire;
+mod icmp_error;
 mod outcome;
 mod published;
 mod rewrite;

@@ -6,7 +6,7 @@
 use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
-    engine::{Outcome, Steps, by_family, flow},
+    engine::{Outcome, Steps, by_family, flow, icmp_error},
     network::{BridgePort, FamilyFlags, NetworkFlags},
     packet::Packet,
     parse::{Kind, NoTransport, Parsed},
@@ -68,10 +68,18 @@ impl<P: Packet, T> Steps<P, T> for ToEndpoint {
         let port = tables.bridge_port(packet.ifindex()).ok_or(Reason::UnknownPort)?;
         let parsed =
             super::read::<A, K, P, T>(packet, tables, &mut work.parsed, &mut work.remembered)?;
+        let is_error = K::IS_RARE && parsed.missing == Some(NoTransport::IcmpError);
         let reason = match packet.ingress_ifindex() {
+            0 if is_error => icmp_error::to_endpoint(packet, tables, &parsed.ip, &mut work.error)
+                .unwrap_or(Reason::HostToContainer),
             0 => Reason::HostToContainer,
             ingress => match tables.bridge_port(ingress) {
                 Some(sender) => from_neighbour(tables, parsed.missing, &sender, &port)?,
+                None if is_error
+                    && icmp_error::may_enter(packet, tables, &parsed.ip, &mut work.error) =>
+                {
+                    Reason::FlowToContainer
+                }
                 None => from_beyond(packet, tables, parsed, port.network)?,
             },
         };

@@ -7,7 +7,7 @@
 use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
-    engine::{Outcome, Steps, begin, by_family, flow, from_host, rewrite},
+    engine::{Outcome, Steps, begin, by_family, deliver, flow, from_host, icmp_error},
     network::NetworkFlags,
     packet::Packet,
     parse::{self, Kind, NoTransport, Trackable},
@@ -65,14 +65,19 @@ impl<P: Packet, T> Steps<P, T> for ToUplink {
                     if is_hosts {
                         from_host::record(tables);
                     }
-                    let ttl = parsed.ip.ttl;
-                    rewrite::translate(packet, tables, scope, &tracked, to, ttl).map(Some)
+                    Ok(Some(deliver::from_host(packet, tables, &tracked, to)))
                 }
                 None => match network {
                     Some(network) => to_the_world(packet, tables, &tracked, network),
                     None => Ok(from_host::begin(tables, &tracked)),
                 },
             },
+            Err(NoTransport::IcmpError) if K::IS_RARE => {
+                match icmp_error::to_uplink(packet, tables, &parsed.ip, &mut work.error) {
+                    None if !is_hosts => Err(Reason::IcmpError),
+                    reason => Ok(Some(reason.unwrap_or(Reason::HostTraffic))),
+                }
+            }
             Err(_) if is_hosts => Ok(Some(Reason::HostTraffic)),
             Err(NoTransport::Malformed) => Err(Reason::Malformed),
             Err(NoTransport::Fragment) => Err(Reason::Fragment),

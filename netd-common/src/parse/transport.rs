@@ -145,9 +145,18 @@ fn icmp<A, P: Headers>(
 /// Whether an ICMP type is that of an echo request.
 #[inline(always)]
 pub fn is_echo_request<A: Address>(kind: u8) -> bool {
-    let kind =
-        if A::ETHERTYPE == ethertype::IPV4 { icmp_v4_kind(kind) } else { icmp_v6_kind(kind) };
-    matches!(kind, IcmpKind::Request)
+    matches!(icmp_kind::<A>(kind), IcmpKind::Request)
+}
+
+/// Whether an ICMP type is that of an error.
+#[inline(always)]
+pub fn is_icmp_error<A: Address>(kind: u8) -> bool {
+    matches!(icmp_kind::<A>(kind), IcmpKind::Other(NoTransport::IcmpError))
+}
+
+#[inline(always)]
+fn icmp_kind<A: Address>(kind: u8) -> IcmpKind {
+    if A::ETHERTYPE == ethertype::IPV4 { icmp_v4_kind(kind) } else { icmp_v6_kind(kind) }
 }
 
 /// RFC 792 and the registry of ICMP types.

@@ -3,6 +3,7 @@
 
 mod checksums;
 mod family;
+mod icmp_error;
 mod message;
 mod packet;
 mod place;
@@ -20,6 +21,10 @@ mod gateway_modes;
 mod hairpin;
 mod hairpin_life;
 mod host_flows;
+mod icmp_errors;
+mod icmp_forged;
+mod icmp_hairpin;
+mod icmp_quotes;
 mod ipv6_headers;
 mod lifetime;
 mod multihomed;

@@ -194,7 +194,7 @@ impl<A: Family> Message<A> {
     }
 }
 
-fn ip_headers<A: Family>(src: A, dst: A, ttl: u8) -> IpHeaders {
+pub(crate) fn ip_headers<A: Family>(src: A, dst: A, ttl: u8) -> IpHeaders {
     match (src.into(), dst.into()) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let (source, destination) = (src.octets(), dst.octets());

@@ -126,6 +126,14 @@ impl Packet for HostPacket {
         self.segment_len
     }
 
+    fn load_far<T: Pod>(&self, offset: u32) -> Option<T> {
+        self.load(offset)
+    }
+
+    fn store_far<T: Pod>(&mut self, offset: u32, value: &T) {
+        self.store(offset, value);
+    }
+
     fn make_writable(&mut self, len: u32) -> bool {
         assert!(len <= self.len_bytes(), "more is asked for than there is");
         if self.has_memory {

@@ -9,6 +9,7 @@ use netd_common::{
 
 use crate::{
     family::Family,
+    icmp_error::{self, IcmpError},
     message::{Kind, Message, RST, SYN},
     packet::HostPacket,
     place::{
@@ -83,6 +84,10 @@ fn way_to(reason: Reason, scene: &mut Scene) -> (At, HostPacket) {
             packet(FROM_UPLINK, &outside.reply())
         }
         Reason::Untranslated => packet(TO_UPLINK, &routed),
+        Reason::IcmpErrorOfFlow => {
+            let outside = scene.translated(TO_UPLINK, &call, Reason::Masqueraded);
+            error(FROM_UPLINK, &IcmpError::about(&outside, call.dst.0))
+        }
         Reason::PublishedRedirected => {
             scene.set(NET_A, NetworkFlags::FAST);
             packet(FROM_UPLINK, &web)
@@ -111,6 +116,11 @@ fn way_to(reason: Reason, scene: &mut Scene) -> (At, HostPacket) {
         Reason::NetworksAllowedRedirected => {
             scene.tables.isolation_sets.insert((NET_A, NET_B));
             packet(a, &call.to(b))
+        }
+        Reason::IcmpErrorOfFlowRedirected => {
+            scene.set(NET_A, NetworkFlags::FAST);
+            let (_, outside) = scene.pass(a, &call);
+            error(FROM_UPLINK, &IcmpError::about(&outside, call.dst.0))
         }
         Reason::NotDeliverable => {
             let own = web.from(call.src);
@@ -175,6 +185,14 @@ fn way_to(reason: Reason, scene: &mut Scene) -> (At, HostPacket) {
         Reason::Fragment => changed(TO_UPLINK, &call, |packet| packet.frame = call.fragment()),
         Reason::FragmentHeld => changed(a, &call, |packet| packet.frame = call.fragment()),
         Reason::IcmpError => packet(TO_UPLINK, &call.with_kind(Kind::Icmp(1))),
+        Reason::ForgedIcmpError => {
+            let outside = scene.translated(TO_UPLINK, &call, Reason::Masqueraded);
+            let to_another =
+                IcmpError { dst: A::host(2), ..IcmpError::about(&outside, call.dst.0) };
+            error(FROM_UPLINK, &to_another)
+        }
+        Reason::BrokenQuote => about_ipv4(scene, |error| error.quote[8] = 1),
+        Reason::IcmpRedirect => about_ipv4(scene, |error| error.kind = icmp_error::REDIRECT),
         Reason::UnsupportedProtocol => packet(TO_UPLINK, &call.with_kind(Kind::Other(47))),
         Reason::NoProgram => {
             scene.has_programs = false;
@@ -182,6 +200,19 @@ fn way_to(reason: Reason, scene: &mut Scene) -> (At, HostPacket) {
         }
         Reason::NoMemory => changed(FROM_UPLINK, &web, |packet| packet.has_memory = false),
     }
+}
+
+fn error(at: At, error: &IcmpError<A>) -> (At, HostPacket) {
+    (at, at.packet(error.frame()))
+}
+
+/// An error about a container's IPv4 packet.
+fn about_ipv4(scene: &Scene, change: impl FnOnce(&mut IcmpError<V4>)) -> (At, HostPacket) {
+    let call = Message::<V4>::new(Kind::Udp, (V4::inside(NET_A, 2), 5000), (V4::outside(9), 53));
+    let outside = scene.translated(TO_UPLINK, &call, Reason::Masqueraded);
+    let mut error = IcmpError::about(&outside, V4::outside(9));
+    change(&mut error);
+    (FROM_UPLINK, FROM_UPLINK.packet(error.frame()))
 }
 
 /// Only IPv4 has them.

@@ -244,6 +244,7 @@ pub(crate) fn translates(reason: Reason) -> bool {
             | Reason::MasqueradeReply
             | Reason::Untranslated
             | Reason::NotDeliverable
+            | Reason::IcmpErrorOfFlow
     )
 }
 
@@ -253,7 +254,7 @@ pub(crate) fn changes(reason: Reason) -> bool {
 }
 
 /// What is redirected, and what it is where it is not.
-const REDIRECTED: [(Reason, Reason); 7] = [
+const REDIRECTED: [(Reason, Reason); 8] = [
     (Reason::PublishedRedirected, Reason::Published),
     (Reason::PublishedReplyRedirected, Reason::PublishedReply),
     (Reason::MasqueradedRedirected, Reason::Masqueraded),
@@ -261,6 +262,7 @@ const REDIRECTED: [(Reason, Reason); 7] = [
     (Reason::UntranslatedRedirected, Reason::Untranslated),
     (Reason::SameNetworkRedirected, Reason::SameNetwork),
     (Reason::NetworksAllowedRedirected, Reason::NetworksAllowed),
+    (Reason::IcmpErrorOfFlowRedirected, Reason::IcmpErrorOfFlow),
 ];
 
 /// The reason without redirection.
