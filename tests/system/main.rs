@@ -22,6 +22,7 @@ mod fragments;
 mod gateway_modes;
 mod guards;
 mod hostile;
+mod icmp_errors;
 mod isolation;
 mod leaks;
 mod many_daemons;

@@ -58,6 +58,7 @@ const PROGRAMS: &[Program] = &[
     program("setpriv", &["util-linux"], &[System, Bench]),
     program("taskset", &["util-linux"], &[Bench]),
     program("sysctl", &["procps"], &[System]),
+    program("traceroute", &["traceroute"], &[System]),
 ];
 
 const fn program(
