@@ -61,7 +61,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, ifname: &str, side: Side) -> Result<(), Da
         _ => {}
     }
     for (hook, name) in side.programs() {
-        let program = load::classifier(ebpf, name)?;
+        let program = load::hook(ebpf, name)?;
         put(program, ifname, hook)
             .map_err(|source| DatapathError::Attach { ifname: ifname.to_owned(), source })?;
     }

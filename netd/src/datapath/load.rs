@@ -3,9 +3,9 @@
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData, MapError, MapInfo, ProgramArray},
-    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, Xdp},
+    programs::{CgroupSockAddr, Program, ProgramError, ProgramFd, SchedClassifier, Xdp},
 };
-use netd_common::names;
+use netd_common::{engine::Part, names};
 use tracing::warn;
 
 use super::{DatapathError, map_error, pins::Pins};
@@ -55,6 +55,16 @@ const PINNED: [&str; 38] = [
     "MASQUERADE_SOURCES_V6",
 ];
 
+/// The hooks that every host needs. Those of uplinks without Ethernet header are loaded when there is one.
+const HOOKS: [&str; 6] = [
+    names::FROM_UPLINK,
+    names::TO_UPLINK,
+    names::FROM_ENDPOINT,
+    names::TO_ENDPOINT,
+    names::FROM_BRIDGE,
+    names::TO_BRIDGE,
+];
+
 const SOCKET_HOOKS: [&str; 2] = [names::CONNECT_V4, names::CONNECT_V6];
 
 /// Loads maps and programs, and pins what the connection table's expiry runs by itself.
@@ -70,28 +80,42 @@ pub(super) fn load(pins: &Pins, max_flows: u32) -> Result<Ebpf, DatapathError> {
     say_kept_size(pins, entries);
     let mut ebpf = loader.load(OBJECT)?;
     forward_packet_log(&mut ebpf);
-    for name in names::PARTS.into_iter().chain([names::EXPIRE_FLOWS]) {
-        classifier(&mut ebpf, name)?.load().map_err(program_error(name))?;
+    for name in HOOKS {
+        hook(&mut ebpf, name)?;
     }
-    put_parts(&mut ebpf)?;
     for name in SOCKET_HOOKS {
         socket_hook(&mut ebpf, name)?.load().map_err(program_error(name))?;
     }
     xdp(&mut ebpf, names::FROM_WIRE)?.load().map_err(program_error(names::FROM_WIRE))?;
+    let expiry = names::EXPIRE_FLOWS;
+    classifier(&mut ebpf, expiry)?.load().map_err(program_error(expiry))?;
     pin_expiry(&mut ebpf, pins)?;
     Ok(ebpf)
 }
 
-/// Gives the programs that packets are handed over to their places, before any does. Those of an earlier
-/// daemon are replaced one by one: all understand the same tables.
-fn put_parts(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
-    let mut places: ProgramArray<MapData> = take_map(ebpf, names::PROGRAMS)?;
-    for (place, name) in (0..).zip(names::PARTS) {
-        let program = classifier(ebpf, name)?.fd().map_err(program_error(name))?;
-        let error = |source| DatapathError::Map { name: names::PROGRAMS, source };
-        places.set(place, program, 0).map_err(error)?;
+/// A hook's program for its device, loaded with all that it hands packets over to. These have their places
+/// before it is attached; those of an earlier daemon are replaced one by one: all understand the same tables.
+pub(super) fn hook<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SchedClassifier, DatapathError> {
+    let parts = (0..).zip(names::PARTS).skip_while(|(_, part)| *part != name);
+    for (place, part) in parts.take(Part::COUNT as usize) {
+        let program = classifier(ebpf, part)?;
+        if program.fd().is_err() {
+            program.load().map_err(program_error(part))?;
+            let program = program.fd().and_then(|fd| Ok(fd.try_clone()?));
+            put_part(ebpf, place, &program.map_err(program_error(part))?)?;
+        }
     }
-    Ok(())
+    classifier(ebpf, name)
+}
+
+fn put_part(ebpf: &mut Ebpf, place: u32, program: &ProgramFd) -> Result<(), DatapathError> {
+    let name = names::PROGRAMS;
+    let error = |source| DatapathError::Map { name, source };
+    let map = ebpf.map_mut(name).ok_or(DatapathError::NoMap { name })?;
+    ProgramArray::try_from(map).and_then(|mut places| places.set(place, program, 0)).map_err(error)
 }
 
 /// How many flows the pinned tables have room for.
