@@ -27,6 +27,7 @@ pub mod names;
 pub mod reason;
 
 pub mod checksum;
+pub mod crc32c;
 pub mod header;
 pub mod packet;
 pub mod parse;
