@@ -38,6 +38,10 @@ impl ConfigFlags {
     pub const RANGES_PUBLISHED: u32 = 1 << 1;
     /// A lone ACK picks up a connection in the middle (`nf_conntrack_tcp_loose`).
     pub const TCP_LOOSE: u32 = 1 << 2;
+    /// At least one network lowers the MSS of its connections.
+    pub const MSS_CLAMPED: u32 = 1 << 3;
+    /// The flags that follow from what the other maps hold.
+    pub const OF_CONTENTS: u32 = Self::RANGES_PUBLISHED | Self::MSS_CLAMPED;
 }
 
 /// The elements of the map of reserved ports: a bit a port.

@@ -41,18 +41,30 @@ pub mod proto {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// DCCP.
+    pub const DCCP: u8 = 33;
     /// The IPv6 header of options for every hop (RFC 8200 section 4).
     pub const IPV6_HOP_BY_HOP: u8 = 0;
     /// The IPv6 routing header.
     pub const IPV6_ROUTING: u8 = 43;
     /// The IPv6 fragment header.
     pub const IPV6_FRAGMENT: u8 = 44;
+    /// The IPv6 authentication header, whose sum covers the addresses (RFC 4302).
+    pub const IPV6_AUTHENTICATION: u8 = 51;
     /// The IPv6 header of options for the destination.
     pub const IPV6_DESTINATION: u8 = 60;
     /// ICMPv6.
     pub const ICMPV6: u8 = 58;
     /// SCTP.
     pub const SCTP: u8 = 132;
+    /// UDP-Lite.
+    pub const UDP_LITE: u8 = 136;
+
+    /// Whether flows of a protocol are told apart by ports, or by an identifier in their place.
+    #[inline(always)]
+    pub const fn has_ports(proto: u8) -> bool {
+        matches!(proto, ICMP | TCP | UDP | DCCP | ICMPV6 | SCTP | UDP_LITE)
+    }
 }
 
 /// Bits of [`TcpHeader::flags`].
@@ -164,6 +176,42 @@ pub struct UdpHeader {
     pub checksum: u16,
 }
 
+/// SCTP header and the type of the first chunk (RFC 9260 section 3).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SctpHeader {
+    /// Source port.
+    pub sport: Port,
+    /// Destination port.
+    pub dport: Port,
+    /// Verification tag, as it stands.
+    pub tag: u32,
+    /// CRC32c over the whole packet, as it stands; zero where a device is to compute it.
+    pub checksum: u32,
+    /// What the packet carries first.
+    pub chunk: u8,
+    /// The chunk's flags.
+    pub chunk_flags: u8,
+    /// The chunk's length.
+    pub chunk_len: Be16,
+}
+
+/// DCCP header with short sequence numbers (RFC 4340 section 5.1).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct DccpHeader {
+    /// Source port.
+    pub sport: Port,
+    /// Destination port.
+    pub dport: Port,
+    /// Header length, and what the checksum covers.
+    pub offset_and_coverage: Be16,
+    /// Checksum, as it stands.
+    pub checksum: u16,
+    /// Type and sequence number, as they stand.
+    pub rest: u32,
+}
+
 /// ICMP and ICMPv6 header of an echo message (RFC 792, RFC 4443 section 4).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -186,7 +234,12 @@ map_type! {
     TcpHeader = 20;
     UdpHeader = 8;
     IcmpHeader = 8;
+    SctpHeader = 16;
+    DccpHeader = 12;
 }
+
+/// Where a TCP header has its flags.
+const TCP_FLAGS_OFFSET: u32 = 13;
 
 /// Ties an address family to its header: how to read it and how to rewrite its addresses.
 pub trait IpHeader: Sized {
@@ -194,6 +247,10 @@ pub trait IpHeader: Sized {
     const ETHERTYPE: u16;
     /// Where the header has the source address.
     const SOURCE_OFFSET: u32;
+    /// The length of the header without options. Units: bytes.
+    const HEADER_LEN: u16;
+    /// Where the header has the protocol of what follows.
+    const PROTO_OFFSET: u32;
 
     /// Reads and checks the header at `offset`.
     ///
@@ -212,6 +269,19 @@ pub trait IpHeader: Sized {
     /// # Errors
     /// Why the payload is not to be read.
     fn read_extensions<P: Headers>(packet: &P, ip: &mut Ip<Self>) -> Result<(), NoTransport>;
+
+    /// Whether a packet without options at `offset` is a TCP SYN or SYN-ACK.
+    #[inline(always)]
+    fn is_syn<P: Headers>(packet: &P, offset: u32) -> bool {
+        let flags = offset + u32::from(Self::HEADER_LEN) + TCP_FLAGS_OFFSET;
+        let (Some(proto), Some(flags)) =
+            (packet.load::<u8>(offset + Self::PROTO_OFFSET), packet.load::<u8>(flags))
+        else {
+            return false;
+        };
+        // One branch for the verifier to follow.
+        (proto == proto::TCP) & (flags & tcp_flags::SYN != 0)
+    }
 
     /// Whether an option says which way the packet is to go.
     fn has_source_route<P: Headers>(packet: &P, ip: &Ip<Self>) -> bool;

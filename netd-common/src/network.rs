@@ -7,7 +7,7 @@ use crate::{
     pod::map_type,
 };
 
-/// What the programs know of a network, by its number. Layout: 104 bytes.
+/// What the programs know of a network, by its number. Layout: 108 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -23,6 +23,11 @@ pub struct Network {
     pub bridge_mac: [u8; 6],
     /// The largest IP packet that its containers take. Units: bytes.
     pub mtu: u16,
+    /// What the MSS of TCP connections through an uplink is lowered to: 0 for nothing, else bytes or
+    /// [`Network::MSS_OF_ROUTE`].
+    pub mss_clamp: u16,
+    /// Always zero.
+    pub reserved: u16,
 }
 
 /// One family of a network. Layout: 20 bytes for IPv4, 68 for IPv6.
@@ -158,7 +163,7 @@ pub struct MasqueradeKey<A> {
 map_type! {
     NetworkFamily<V4> = 20;
     NetworkFamily<V6> = 68;
-    Network = 104;
+    Network = 108;
     MasqueradeKey<V4> = 8;
     MasqueradeKey<V6> = 20;
 }
@@ -192,6 +197,9 @@ impl<A: Address> NetworkFamily<A> {
 }
 
 impl Network {
+    /// In place of a size: what the route to the other end takes.
+    pub const MSS_OF_ROUTE: u16 = u16::MAX;
+
     /// Whether all bits of `flags` are set.
     #[inline(always)]
     pub fn has(&self, flags: u32) -> bool {

@@ -61,6 +61,10 @@ pub trait Packet: Headers {
     fn store_unsummed<T: Pod>(&mut self, offset: u32, value: &T);
     /// Applies `delta` to the transport checksum at `offset`.
     fn update_checksum(&mut self, offset: u32, delta: Delta, kind: ChecksumKind);
+    /// Runs [`crate::engine::update_sctp_checksum`], a step of its own for the verifier.
+    fn update_sctp_checksum(&mut self, offset: u32, len: u16, ports: (u32, u32));
+    /// Runs [`crate::engine::lower_mss`], likewise.
+    fn lower_mss(&mut self, offset: u32, len: u32, limit: u16);
 
     /// Hands the packet over to the other end of the veth pair `ifindex` when the hook is done. Only
     /// where it came in, not where it leaves.

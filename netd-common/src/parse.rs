@@ -7,6 +7,7 @@ mod extensions;
 mod ip;
 mod kind;
 mod quote;
+mod rare;
 mod transport;
 
 use core::mem::MaybeUninit;

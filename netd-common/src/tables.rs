@@ -6,7 +6,7 @@ use crate::{
     address::{Address, Port},
     config::Timeout,
     conntrack::{CtEntry, CtKey, NewFlow, Translation},
-    engine::{Piece, Remembered},
+    engine::{Afterwards, Piece, Remembered},
     fragment::{Datagram, FirstFragment, FragmentKey},
     network::{BridgePort, Endpoint, Network},
     packet::NextHop,
@@ -139,7 +139,9 @@ pub struct Work<A> {
     pub parsed: MaybeUninit<Parsed<A>>,
     /// What it becomes.
     pub to: MaybeUninit<Translation<A>>,
-    /// The same for an ICMP error.
+    /// What is left to do to it then.
+    pub afterwards: Afterwards,
+    /// What is read of an ICMP error, and what it becomes.
     pub error: ErrorWork<A>,
     /// Whether a program has judged the packet before, and begun its flow.
     pub is_again: bool,
@@ -173,6 +175,7 @@ impl<A: Address> Work<A> {
             parsed: MaybeUninit::uninit(),
             to: MaybeUninit::uninit(),
             error: ErrorWork { quote: MaybeUninit::uninit(), to: MaybeUninit::uninit() },
+            afterwards: Afterwards::Nothing,
             is_again: false,
             remembered: Remembered { key, first, piece, reason },
         }
@@ -230,6 +233,8 @@ pub enum Route<'a> {
         flags: u32,
         /// Whether the device takes a packet of this length.
         fits: bool,
+        /// The largest IP packet that the route takes; known where one of any length was asked for.
+        mtu: u16,
         /// Who takes the packet next. Lent until the next question.
         next_hop: &'a NextHop,
     },

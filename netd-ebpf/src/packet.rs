@@ -3,15 +3,20 @@
 use core::ptr;
 
 use aya_ebpf::{
-    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_redir_neigh},
+    bindings::{
+        __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_redir_neigh,
+    },
     helpers::{bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type},
     programs::TcContext,
 };
 use bytemuck::Pod;
 use netd_common::{
     checksum::Delta,
+    engine,
     packet::{ChecksumKind, Headers, NextHop, Packet},
 };
+
+use crate::tables::KernelTables;
 
 /// Packet types of `linux/if_packet.h`.
 const PACKET_HOST: u32 = 0;
@@ -184,6 +189,16 @@ impl Packet for SkbPacket<'_> {
     }
 
     #[inline(always)]
+    fn update_sctp_checksum(&mut self, offset: u32, len: u16, (old, new): (u32, u32)) {
+        update_sctp_checksum(self.ctx.skb.skb, offset, u32::from(len), old, new);
+    }
+
+    #[inline(always)]
+    fn lower_mss(&mut self, offset: u32, len: u32, limit: u16) {
+        lower_mss(self.ctx.skb.skb, offset, len, u32::from(limit));
+    }
+
+    #[inline(always)]
     fn redirect_peer(&mut self, ifindex: u32) {
         let skb = self.ctx.skb.skb;
         // SAFETY: the kernel hands the program a valid context for as long as it runs, and lets it write
@@ -207,4 +222,31 @@ impl Packet for SkbPacket<'_> {
         // SAFETY: as above; the next hop has the layout and length that the helper asks for.
         let _ = unsafe { bpf_redirect_neigh(ifindex, params, size_of::<NextHop>() as i32, 0) };
     }
+}
+
+/// A global function: the verifier checks it once, by itself, whatever path leads to it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn update_sctp_checksum(
+    skb: *mut __sk_buff,
+    offset: u32,
+    len: u32,
+    old: u32,
+    new: u32,
+) -> u32 {
+    let ctx = TcContext::new(skb);
+    let mut packet = SkbPacket { ctx: &ctx, network_offset: 0 };
+    let tables = KernelTables::new(skb);
+    engine::update_sctp_checksum(&mut packet, &tables, offset, len as u16, (old, new));
+    0
+}
+
+/// Likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lower_mss(skb: *mut __sk_buff, offset: u32, len: u32, limit: u32) -> u32 {
+    let ctx = TcContext::new(skb);
+    let mut packet = SkbPacket { ctx: &ctx, network_offset: 0 };
+    engine::lower_mss(&mut packet, &KernelTables::new(skb), offset, len, limit as u16);
+    0
 }

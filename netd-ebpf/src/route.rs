@@ -5,8 +5,8 @@ use core::ptr;
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH,
-        BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNSUPP_LWT,
+        __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_SUCCESS,
+        BPF_FIB_LKUP_RET_UNSUPP_LWT, BPF_FIB_LOOKUP_SKIP_NEIGH,
     },
     helpers::bpf_fib_lookup,
 };
@@ -70,9 +70,7 @@ pub(crate) fn route<A: Address>(
         answer = scratch.query.look_up(skb);
     }
     match answer {
-        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED => {
-            scratch.leads_to(fits)
-        }
+        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_FRAG_NEEDED => scratch.leads_to(fits),
         BPF_FIB_LKUP_RET_UNSUPP_LWT => Route::Elsewhere,
         _ => Route::Nowhere,
     }
@@ -102,8 +100,11 @@ impl Query {
     #[inline(always)]
     fn look_up(&mut self, skb: *mut __sk_buff) -> u32 {
         let query = ptr::from_mut(self).cast();
+        // Who the next hop is, is all that is asked: its link-layer address is found by whoever sends. With
+        // the question for it, a next hop not yet resolved would leave the MTU unanswered.
+        let flags = BPF_FIB_LOOKUP_SKIP_NEIGH;
         // SAFETY: the query has the layout and length that the helper asks for.
-        unsafe { bpf_fib_lookup(skb.cast(), query, size_of::<Self>() as i32, 0) as u32 }
+        unsafe { bpf_fib_lookup(skb.cast(), query, size_of::<Self>() as i32, flags) as u32 }
     }
 }
 
@@ -118,6 +119,7 @@ impl RouteScratch {
         };
         self.next_hop.family = self.query.family_and_proto & 0xff;
         self.next_hop.addr = self.query.dst;
-        Route::Uplink { ifindex, flags, fits, next_hop: &self.next_hop }
+        let mtu = (self.query.port_and_len >> 16) as u16;
+        Route::Uplink { ifindex, flags, fits, mtu, next_hop: &self.next_hop }
     }
 }

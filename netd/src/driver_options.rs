@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32};
 use clap::ValueEnum as _;
 use thiserror::Error;
 
-use crate::model::{GatewayMode, is_ifname};
+use crate::model::{GatewayMode, MssClamp, is_ifname};
 
 /// What the options of a network ask for; `None` where they say nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,7 @@ pub struct DriverOptions {
     pub strict_source: bool,
     pub icc_published: Option<bool>,
     pub inhibit_ipv4: bool,
+    pub mss_clamp: Option<MssClamp>,
     pub trusted_interfaces: Vec<String>,
     pub snat_addresses: Vec<IpAddr>,
     /// Where ports are published whose SPEC has no HOSTIP.
@@ -54,8 +55,8 @@ const KNOWN: &str = "com.docker.network.bridge.name, com.docker.network.bridge.e
     com.docker.network.bridge.inhibit_ipv4, com.docker.network.bridge.trusted_host_interfaces, \
     com.docker.network.container_iface_prefix, com.docker.network.driver.mtu, \
     com.docker.network.enable_ipv6, com.docker.network.host_ipv4, com.docker.network.host_ipv6, \
-    com.docker.network.internal, icc_published, isolate, max_flows, mtu, outbound_addr4, outbound_addr6, \
-    strict_src";
+    com.docker.network.internal, icc_published, isolate, max_flows, mss_clamp, mtu, outbound_addr4, \
+    outbound_addr6, strict_src";
 
 impl DriverOptions {
     /// Reads a network's options.
@@ -100,6 +101,7 @@ impl DriverOptions {
                 self.snat_addresses.push(opt.address(true)?);
             }
             (_, "strict_src") => self.strict_source = opt.bool()?,
+            (_, "mss_clamp") => self.mss_clamp = Some(opt.mss_clamp()?),
             (_, "icc_published") => self.icc_published = Some(opt.bool()?),
             (_, "isolate") => opt.isolated()?,
             (_, "mode") => opt.only("managed")?,
@@ -131,6 +133,10 @@ impl Opt<'_> {
 
     fn flows(&self) -> Result<NonZeroU32, DriverOptionError> {
         self.value.parse().map_err(|_| self.wrong("a number of flows"))
+    }
+
+    fn mss_clamp(&self) -> Result<MssClamp, DriverOptionError> {
+        self.value.parse().map_err(|_| self.wrong("auto or a number of bytes from 88 to 65495"))
     }
 
     fn address(&self, is_ipv6: bool) -> Result<IpAddr, DriverOptionError> {
@@ -186,7 +192,7 @@ impl Opt<'_> {
 mod tests {
     use std::{collections::BTreeMap, num::NonZeroU32};
 
-    use super::{DriverOptionError, DriverOptions, GatewayMode};
+    use super::{DriverOptionError, DriverOptions, GatewayMode, MssClamp};
 
     fn parse(key: &str, value: &str) -> Result<DriverOptions, DriverOptionError> {
         DriverOptions::parse(&BTreeMap::from([(key.to_owned(), value.to_owned())]))
@@ -241,6 +247,8 @@ mod tests {
             DriverOptions { inhibit_ipv4: true, ..empty() },
         );
         check("strict_src", "1", DriverOptions { strict_source: true, ..empty() });
+        let mss_clamp = Some(MssClamp::Auto);
+        check("mss_clamp", "auto", DriverOptions { mss_clamp, ..empty() });
         check("icc_published", "false", DriverOptions { icc_published: Some(false), ..empty() });
     }
 
@@ -249,6 +257,7 @@ mod tests {
         assert!(matches!(parse("colour", "red"), Err(DriverOptionError::Unknown { .. })));
         assert!(matches!(parse("isolate", "false"), Err(DriverOptionError::NotIsolated { .. })));
         assert!(matches!(parse("vlan", "7"), Err(DriverOptionError::Unsupported { .. })));
+        assert!(matches!(parse("mss_clamp", "0"), Err(DriverOptionError::Value { .. })));
         assert!(matches!(parse("mtu", "big"), Err(DriverOptionError::Value { .. })));
         let bridged = parse("com.docker.network.bridge.gateway_mode_ipv4", "bridged");
         assert!(matches!(bridged, Err(DriverOptionError::Value { .. })));

@@ -5,6 +5,7 @@
 //! by `desired`.
 
 mod mac;
+mod mss;
 mod port;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU32};
@@ -13,6 +14,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub use mac::{MacAddr, MacAddrError};
+pub use mss::{MssClamp, MssClampError};
 pub use port::{HostIp, HostIpError, Proto, PublishedPort, is_ifname};
 
 /// The one network driver of netd.
@@ -55,6 +57,9 @@ pub struct Network {
     /// The bridge gets no IPv4 address: another device has the gateway's.
     #[serde(default)]
     pub inhibit_ipv4: bool,
+    /// What the MSS of TCP connections through an uplink is lowered to, if to anything.
+    #[serde(default)]
+    pub mss_clamp: Option<MssClamp>,
     /// The devices from which published ports are also reached at the containers' own addresses.
     #[serde(default)]
     pub trusted_interfaces: Vec<String>,

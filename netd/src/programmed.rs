@@ -18,7 +18,7 @@ use std::{
 use ipnet::IpNet;
 use netd_common::{
     address::{Address, V4, V6},
-    config::reserved_port,
+    config::{ConfigFlags, reserved_port},
     counters::FlowCount,
     network::{
         BridgePort, Endpoint, FamilyFlags, HostAddressFlags, IsolationKey, MasqueradeKey, Network,
@@ -29,7 +29,7 @@ use netd_common::{
 
 use crate::{
     desired::Desired,
-    model::{self, GatewayMode},
+    model::{self, GatewayMode, MssClamp},
     uplinks::masquerade::MasqueradeSource,
 };
 
@@ -148,9 +148,12 @@ impl Programmed {
         this
     }
 
-    /// Whether a range is published in either family.
-    pub(crate) fn has_ranges(&self) -> bool {
-        !self.v4.published_ranges.is_empty() || !self.v6.published_ranges.is_empty()
+    /// The switches that say which contents are worth a look.
+    pub(crate) fn config_flags(&self) -> u32 {
+        let has_ranges =
+            !self.v4.published_ranges.is_empty() || !self.v6.published_ranges.is_empty();
+        let clamps = self.networks.values().any(|network| network.mss_clamp != 0);
+        flag(has_ranges, ConfigFlags::RANGES_PUBLISHED) | flag(clamps, ConfigFlags::MSS_CLAMPED)
     }
 }
 
@@ -194,6 +197,12 @@ fn network(network: &model::Network, bridge_ifindex: u32, host: &HostFacts) -> N
         flags,
         bridge_mac: host.macs.get(&network.bridge).copied().unwrap_or_default(),
         mtu: u16::try_from(network.mtu).unwrap_or(u16::MAX),
+        mss_clamp: match network.mss_clamp {
+            None => 0,
+            Some(MssClamp::Auto) => Network::MSS_OF_ROUTE,
+            Some(MssClamp::Bytes(bytes)) => bytes.get(),
+        },
+        reserved: 0,
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) const MTU: u16 = 1400;
 /// 8080/tcp leads to port 80, and 5353/udp to port 53, of .2 on NET_A.
 pub(crate) const WEB: u16 = 8080;
 pub(crate) const WEB_SLOT: u32 = 1;
+pub(crate) const SCTP: u16 = 36_412;
 pub(crate) const DNS: u16 = 5353;
 pub(crate) const DNS_SLOT: u32 = 2;
 /// 20000 to 20099/udp lead to 30000 and on there.
@@ -185,6 +186,7 @@ impl Host {
             for (proto, ports, port, slot) in [
                 (6, WEB..=WEB, 80, WEB_SLOT),
                 (17, DNS..=DNS, 53, DNS_SLOT),
+                (132, SCTP..=SCTP, 9899, 4),
                 (17, RANGE..=RANGE + 99, 30_000, 3),
             ] {
                 datapath.publish(&Published {
@@ -214,6 +216,8 @@ pub(crate) fn network(number: u16, side_flags: u32, flags: u32) -> Result<Networ
         bridge_ifindex: bridge(number),
         flags: flags | NetworkFlags::PRESENT,
         bridge_mac: bridge_mac(number),
+        mss_clamp: 0,
+        reserved: 0,
         mtu: MTU,
     })
 }

@@ -245,9 +245,9 @@ fn the_outside_reaches_what_a_gateway_mode_or_a_trusted_device_lets_it() -> Resu
                 Reason::DirectRouting,
             ),
             (
-                "open, no ports",
+                "open, no query",
                 FROM_UPLINK,
-                to(Kind::Other(47), OPEN, 0).frame(),
+                to(Kind::Icmp(200), OPEN, 0).frame(),
                 Reason::DirectlyRouted,
             ),
         ])?;

@@ -17,6 +17,7 @@ mod lifetime;
 mod loading;
 mod malformed;
 mod policy;
+mod protocols;
 mod source_ports;
 mod walks;
 mod wire;

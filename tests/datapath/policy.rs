@@ -366,7 +366,8 @@ fn what_cannot_be_translated_does_not_leave() -> Result<()> {
         let on_second = At { program: names::TO_UPLINK, place };
         let unreachable = Kind::Icmp(family.pick(3, 1));
         host.judges(&[
-            ("gre", TO_UPLINK, with_kind(Kind::Other(47)), Reason::UnsupportedProtocol),
+            ("icmp", TO_UPLINK, with_kind(Kind::Icmp(200)), Reason::UnsupportedProtocol),
+            ("sctp data", TO_UPLINK, with_kind(Kind::Sctp(0)), Reason::NoFlow),
             ("error", TO_UPLINK, with_kind(unreachable), Reason::IcmpError),
             ("fragment", TO_UPLINK, fragment, Reason::Fragment),
             ("fin", TO_UPLINK, with_kind(Kind::Tcp(FIN | ACK)), Reason::NoFlow),

@@ -48,7 +48,8 @@ fn packets(family: Family) -> Vec<Packet> {
         Kind::UdpWithoutChecksum,
         Kind::EchoRequest,
         Kind::EchoReply,
-        Kind::Other(132),
+        Kind::Sctp(1),
+        Kind::Other(47),
     ];
     let dns = Packet::new(Kind::Udp, client, end(family.host(), DNS));
     let others = kinds.into_iter().map(|kind| web.with_kind(kind));

@@ -24,6 +24,10 @@ const ETHERNET_LEN: usize = 14;
 pub enum Kind {
     /// TCP with these flags.
     Tcp(u8),
+    /// TCP with these flags and the option that tells this MSS.
+    TcpWithMss(u8, u16),
+    /// SCTP with this chunk.
+    Sctp(u8),
     /// UDP.
     Udp,
     /// UDP whose sender has computed no checksum.
@@ -96,6 +100,10 @@ impl Packet {
             Kind::Tcp(SYN | ACK)
         } else if self.kind == Kind::EchoRequest {
             Kind::EchoReply
+        } else if let Kind::TcpWithMss(SYN, mss) = self.kind {
+            Kind::TcpWithMss(SYN | ACK, mss)
+        } else if self.kind == Kind::Sctp(1) {
+            Kind::Sctp(2)
         } else {
             self.kind
         };
@@ -105,7 +113,8 @@ impl Packet {
     /// The protocol number.
     pub fn proto(&self) -> u8 {
         match self.kind {
-            Kind::Tcp(_) => 6,
+            Kind::Tcp(_) | Kind::TcpWithMss(..) => 6,
+            Kind::Sctp(_) => 132,
             Kind::Udp | Kind::UdpWithoutChecksum => 17,
             Kind::EchoRequest | Kind::EchoReply | Kind::Icmp(_) => {
                 if self.src.is_ipv4() {
@@ -175,6 +184,16 @@ impl Packet {
                 let rest = [1, 2, 3, 4, 5, 6, 7, 8, 0x50, flags, 2, 0, 0, 0, 0, 0];
                 ([&ports[..], &rest].concat(), Some(16))
             }
+            Kind::TcpWithMss(flags, mss) => {
+                let [high, low] = mss.to_be_bytes();
+                let rest = [1, 2, 3, 4, 5, 6, 7, 8, 0x60, flags, 2, 0, 0, 0, 0, 0, 2, 4, high, low];
+                ([&ports[..], &rest].concat(), Some(16))
+            }
+            Kind::Sctp(chunk) => {
+                let [high, low] = (4 + self.payload.len() as u16).to_be_bytes();
+                let rest = [1, 2, 3, 4, 0, 0, 0, 0, chunk, 0, high, low];
+                ([&ports[..], &rest].concat(), None)
+            }
             Kind::Udp | Kind::UdpWithoutChecksum => {
                 let len = (8 + self.payload.len() as u16).to_be_bytes();
                 let is_summed = self.kind == Kind::Udp;
@@ -192,6 +211,10 @@ impl Packet {
             Kind::Other(_) => (Vec::new(), None),
         };
         segment.extend(&self.payload);
+        if let Kind::Sctp(_) = self.kind {
+            let sum = crc32c(&segment);
+            segment[8..12].copy_from_slice(&sum.to_le_bytes());
+        }
         if let Some(at) = checksum_at {
             let pseudo = self.pseudo_header(segment.len() as u32);
             let sum = match checksum(&[&pseudo, &segment]) {
@@ -246,9 +269,23 @@ pub fn checksum(parts: &[&[u8]]) -> u16 {
     !(sum as u16)
 }
 
+/// SCTP's checksum by its definition (RFC 9260 appendix A).
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            if crc & 1 != 0 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 }
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_crc_has_its_check_value() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
 
     #[test]
     fn the_checksum_is_that_of_rfc_1071_section_3() {

@@ -44,6 +44,7 @@ struct FromBridge;
 
 impl<P: Packet, T> Steps<P, T> for FromBridge {
     const NEEDS_PORTS: bool = false;
+    const TRANSLATES: bool = false;
 
     #[inline(always)]
     fn run<A: Address, K: Kind>(
@@ -99,6 +100,8 @@ impl<P: Packet, T> Steps<P, T> for FromBridge {
 struct ToBridge;
 
 impl<P: Packet, T> Steps<P, T> for ToBridge {
+    const TRANSLATES: bool = false;
+
     #[inline(always)]
     fn run<A: Address, K: Kind>(
         packet: &mut P,

@@ -198,7 +198,7 @@ where
         if may_skip_stack(ip) && len <= u32::from(to.mtu) { Way::Container } else { Way::Refused }
     } else {
         match tables.route(network.bridge_ifindex, ip, len) {
-            Route::Uplink { ifindex, flags, fits: true, next_hop }
+            Route::Uplink { ifindex, flags, fits: true, next_hop, .. }
                 if to.flags & CtFlags::FAST != 0
                     && flags & UplinkFlags::ETHERNET != 0
                     && is_for_gateway(packet, network)

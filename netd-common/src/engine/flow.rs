@@ -261,7 +261,7 @@ fn reserve_reply<A: Address, T: FamilyTables<A>>(
     source_port::choose_candidates(tables, &scratch.new.key, &mut scratch.candidates, now);
     let is_syn = scratch.new.seen & Seen::TCP == Seen::SYN;
     let mut outcome = Err(Reason::SourcePortsExhausted);
-    tables.repeat(source_port::ATTEMPTS, |attempt| {
+    tables.repeat(source_port::attempts(&scratch.candidates), |attempt| {
         let new_sport = source_port::candidate(&scratch.candidates, attempt);
         scratch.write_reply_key(new_sport);
         scratch.candidates.takes_closing = u16::from(is_syn && source_port::is_hard(attempt));

@@ -5,8 +5,8 @@ use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
     engine::{
-        Outcome, Steps, by_family, deliver, destination, flow, from_uplink::refuse_loopback,
-        icmp_error,
+        Outcome, Steps, afterwards, by_family, deliver, destination, flow,
+        from_uplink::refuse_loopback, icmp_error,
     },
     header::ETHERNET_SOURCE,
     network::{BridgePort, Network, NetworkFlags},
@@ -82,6 +82,12 @@ impl<P: Packet, T> Steps<P, T> for FromEndpoint {
         if let Ok(tracked) = parsed.trackable()
             && let Some(to) = flow::find(tables, Scope::Endpoint, &tracked, &mut work.to)
         {
+            if K::IS_RARE
+                && let Some(reason) =
+                    afterwards::plan(tables, Scope::Endpoint, &tracked, to, &mut work.afterwards)
+            {
+                return Err(reason);
+            }
             return Ok(Some(deliver::from_endpoint(packet, tables, &port, &tracked, to)));
         }
         Ok(destination::judge(packet, tables, &port, parsed))

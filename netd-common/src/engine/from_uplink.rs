@@ -6,7 +6,7 @@ use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
     engine::{
-        Outcome, Steps,
+        Outcome, Steps, afterwards,
         begin::{self, Server},
         by_family, deliver, flow, icmp_error, published,
     },
@@ -54,6 +54,12 @@ impl<P: Packet, T> Steps<P, T> for FromUplink {
         if let Ok(tracked) = &tracked
             && let Some(to) = flow::find(tables, Scope::Uplink, tracked, &mut work.to)
         {
+            if K::IS_RARE
+                && let Some(reason) =
+                    afterwards::plan(tables, Scope::Uplink, tracked, to, &mut work.afterwards)
+            {
+                return Err(reason);
+            }
             return Ok(Some(deliver::from_uplink(packet, tables, tracked, to)));
         }
         // Nobody outside has a container's address.

@@ -20,6 +20,7 @@
 //! nearly all packets are, those for the rest, so that nobody pays for what is rare.
 
 mod admission;
+mod afterwards;
 mod begin;
 mod bridge;
 mod deliver;
@@ -32,6 +33,7 @@ mod from_host;
 mod from_uplink;
 mod from_wire;
 mod icmp_error;
+mod mss;
 mod outcome;
 mod published;
 mod rewrite;
@@ -39,6 +41,7 @@ mod source_port;
 mod to_endpoint;
 mod to_uplink;
 
+pub use afterwards::{Afterwards, update_sctp_checksum};
 pub use bridge::{from_bridge, to_bridge};
 pub use expiry::{Expiry, expire};
 pub use flow::insert_pair;
@@ -46,6 +49,7 @@ pub use fragments::{Piece, Remembered};
 pub use from_endpoint::from_endpoint;
 pub use from_uplink::from_uplink;
 pub use from_wire::from_wire;
+pub use mss::lower_mss;
 pub use outcome::{Outcome, Part};
 pub use published::{published_for_host, published_on_every_address};
 pub use to_endpoint::to_endpoint;
@@ -69,6 +73,8 @@ const VLAN_ID_MASK: u16 = 0xfff;
 trait Steps<P, T> {
     /// Whether the ports of a packet count at the hook, so that those of fragments are remembered.
     const NEEDS_PORTS: bool = true;
+    /// Whether packets are translated at the hook.
+    const TRANSLATES: bool = true;
 
     /// Decides and translates. `None` asks for the flow that the steps have described to
     /// [`FamilyTables::describe_flow`]; once it is in the table, the program runs again and finds it. So the
@@ -153,15 +159,23 @@ where
     if K::FAMILY != A::FAMILY {
         return Outcome::Elsewhere(Part::of(A::FAMILY, K::IS_RARE));
     }
-    if !K::IS_RARE && parse::is_rare::<A, P>(packet) {
+    if !K::IS_RARE
+        && (parse::is_rare::<A, P>(packet)
+            || S::TRANSLATES && mss::is_for_clamp::<A, P, T>(packet, tables))
+    {
         return Outcome::Elsewhere(Part::of(A::FAMILY, true));
     }
     match judge::<A, S, K, P, T>(packet, tables) {
-        Some(reason) if K::IS_RARE && S::NEEDS_PORTS => {
-            tables.with_work(|work: &mut Work<A>| work.remembered.reason = reason);
-            Outcome::Judged(fragments::remember::<A, P, T>(packet, tables))
+        Some(reason) => {
+            if K::IS_RARE && S::TRANSLATES {
+                afterwards::complete::<A, P, T>(packet, tables, reason);
+            }
+            if K::IS_RARE && S::NEEDS_PORTS {
+                tables.with_work(|work: &mut Work<A>| work.remembered.reason = reason);
+                return Outcome::Judged(fragments::remember::<A, P, T>(packet, tables));
+            }
+            Outcome::Judged(reason)
         }
-        Some(reason) => Outcome::Judged(reason),
         None => match tables.insert_pair() {
             Ok(()) => {
                 set_again::<A, T>(tables, true);
@@ -186,6 +200,7 @@ where
     let judged = tables.with_work(|work| {
         if K::IS_RARE {
             work.remembered.piece = Piece::Settled;
+            work.afterwards = Afterwards::Nothing;
         }
         match S::run::<A, K>(packet, tables, work) {
             // Gone between insertion and look-up: only another CPU's removal can do that.

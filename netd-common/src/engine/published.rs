@@ -3,6 +3,7 @@
 use crate::{
     address::{Address, Port},
     config::ConfigFlags,
+    header::proto,
     parse::Trackable,
     published::{PublishedPort, PublishedPortKey},
     tables::{FamilyTables, HostSocket, SocketTuple},
@@ -73,6 +74,10 @@ pub(super) fn asked_for_directly<A: Address, T: FamilyTables<A>>(
 #[inline(never)]
 fn belongs_to_host<A: Address, T: FamilyTables<A>>(tables: &T, tracked: &Trackable<'_, A>) -> bool {
     let Trackable { ip, transport } = tracked;
+    if ip.proto == proto::SCTP {
+        // Programs cannot look for SCTP's sockets.
+        return false;
+    }
     let tuple =
         SocketTuple { src: ip.src, dst: ip.dst, sport: transport.sport, dport: transport.dport };
     tables.host_socket(ip.proto, &tuple) == Some(HostSocket::Connected)

@@ -97,7 +97,7 @@ fn store_ports<A: Address, P: Packet>(
         return None;
     }
     match transport.fields {
-        Fields::Tcp | Fields::Udp | Fields::UdpWithoutChecksum => {
+        Fields::Tcp | Fields::Udp | Fields::Ports | Fields::PortsWithin => {
             let ports = Ports { sport: to.sport, dport: to.dport };
             packet.store(transport.offset, &ports);
             Some(sport.and(dport))
@@ -110,6 +110,6 @@ fn store_ports<A: Address, P: Packet>(
             packet.store(transport.offset + 4, &to.dport);
             Some(dport)
         }
-        Fields::LaterFragment => None,
+        Fields::None => None,
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 /// How many ports are tried: the flow's own, and as many as Linux tries in its five rounds
 /// (`nf_nat_l4proto_unique_tuple`: 128, 64, 32, 16 and 8). With a share `u` of all ports to one destination
 /// in use, all are taken with probability `u` to this power: 0.0003 % at 19 in 20, 8 % at 99 in 100.
-pub(super) const ATTEMPTS: u32 = 1 + 248;
+const ATTEMPTS: u32 = 1 + 248;
 
 /// In so many last attempts a port is also taken from a connection that both sides have closed
 /// (`NF_NAT_HARDER_THRESH`).
@@ -28,6 +28,8 @@ const fn class(protocol: u8, wanted: u16) -> (u16, u16) {
     match protocol {
         // An identifier has no classes, but zero is no identifier.
         proto::ICMP | proto::ICMPV6 => (1, u16::MAX),
+        // Without ports there is one flow from an address to another, as with Linux.
+        _ if !proto::has_ports(protocol) => (0, 0),
         _ if wanted == 0 || wanted >= 1024 => (1024, u16::MAX - 1023),
         _ if wanted < 512 => (1, 511),
         _ => (600, 424),
@@ -55,15 +57,21 @@ pub(super) fn choose_candidates<A: Address, T: FamilyTables<A>>(
     (candidates.first, candidates.span) = class(key.proto, key.sport.number());
 }
 
+/// How many ports are tried for a flow.
+#[inline(always)]
+pub(super) fn attempts(candidates: &Candidates) -> u32 {
+    if candidates.span == 0 { 1 } else { ATTEMPTS }
+}
+
 /// The candidate of an attempt: first the flow's own port, unless it is zero, which no reply can be told
 /// apart by.
 #[inline(always)]
 pub(super) fn candidate(candidates: &Candidates, attempt: u32) -> Port {
-    if attempt == 0 && candidates.wanted != Port::ZERO {
+    if attempt == 0 && (candidates.wanted != Port::ZERO || candidates.span == 0) {
         return candidates.wanted;
     }
     let at = (candidates.seed >> 32) + u64::from(attempt) * STRIDE;
-    // No span is zero, but only so does the compiler leave out the panic.
+    // No span is zero here, but only so does the compiler leave out the panic.
     let offset = at.checked_rem(u64::from(candidates.span)).unwrap_or(0);
     Port::new(candidates.first.wrapping_add(offset as u16))
 }
@@ -81,12 +89,14 @@ pub(super) fn is_taken_by_host<A: Address, T: FamilyTables<A>>(
     tables: &T,
     reply_key: &CtKey<A>,
 ) -> bool {
-    if reply_key.proto != proto::TCP && reply_key.proto != proto::UDP {
+    if !matches!(reply_key.proto, proto::TCP | proto::UDP | proto::SCTP) {
         return false;
     }
     tables.is_reserved(reply_key.dport)
         || published::find(tables, reply_key.dst, reply_key.proto, reply_key.dport).is_some()
-        || tables.host_socket(reply_key.proto, &SocketTuple::of(reply_key)).is_some()
+        // Programs cannot look for SCTP's sockets.
+        || reply_key.proto != proto::SCTP
+            && tables.host_socket(reply_key.proto, &SocketTuple::of(reply_key)).is_some()
 }
 
 #[cfg(test)]

@@ -56,6 +56,8 @@ fn tagged<P: Packet, T: Tables>(packet: &P, tables: &T) -> Reason {
 struct ToEndpoint;
 
 impl<P: Packet, T> Steps<P, T> for ToEndpoint {
+    const TRANSLATES: bool = false;
+
     #[inline(always)]
     fn run<A: Address, K: Kind>(
         packet: &mut P,

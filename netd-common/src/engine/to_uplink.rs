@@ -7,7 +7,7 @@
 use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
-    engine::{Outcome, Steps, begin, by_family, deliver, flow, from_host, icmp_error},
+    engine::{Outcome, Steps, afterwards, begin, by_family, deliver, flow, from_host, icmp_error},
     network::NetworkFlags,
     packet::Packet,
     parse::{self, Kind, NoTransport, Trackable},
@@ -64,6 +64,12 @@ impl<P: Packet, T> Steps<P, T> for ToUplink {
                 Some(to) => {
                     if is_hosts {
                         from_host::record(tables);
+                    }
+                    if K::IS_RARE
+                        && let Some(reason) =
+                            afterwards::plan(tables, scope, &tracked, to, &mut work.afterwards)
+                    {
+                        return Err(reason);
                     }
                     Ok(Some(deliver::from_host(packet, tables, &tracked, to)))
                 }

@@ -88,6 +88,8 @@ const ICMPV6_LAST_ERROR: u8 = 4;
 impl IpHeader for V4 {
     const ETHERTYPE: u16 = ethertype::IPV4;
     const SOURCE_OFFSET: u32 = 12;
+    const HEADER_LEN: u16 = size_of::<Ipv4Header>() as u16;
+    const PROTO_OFFSET: u32 = 9;
 
     #[inline(always)]
     fn parse<P: Headers>(packet: &P, offset: u32) -> Result<Ip<Self>, Reason> {
@@ -208,6 +210,8 @@ struct Ipv4Rewrite {
 impl IpHeader for V6 {
     const ETHERTYPE: u16 = ethertype::IPV6;
     const SOURCE_OFFSET: u32 = 8;
+    const HEADER_LEN: u16 = size_of::<Ipv6Header>() as u16;
+    const PROTO_OFFSET: u32 = 6;
 
     #[inline(always)]
     fn parse<P: Headers>(packet: &P, offset: u32) -> Result<Ip<Self>, Reason> {

@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use super::{Ip, NoTransport, Transport, transport};
+use super::{Ip, NoTransport, Transport, rare, transport};
 use crate::{
     address::{Address, Family},
     packet::Headers,
@@ -47,17 +47,19 @@ impl<F: Address> Kind for Rare<F> {
 
     #[inline(always)]
     fn transport<A: Address, P: Headers>(packet: &P, ip: &Ip<A>) -> Result<Transport, NoTransport> {
-        if !ip.fragment.is_part() {
-            return transport::transport(packet, ip);
-        }
-        if !ip.fragment.is_first() {
+        if ip.fragment.is_part() && !ip.fragment.is_first() {
             return Err(NoTransport::Fragment);
         }
-        match transport::transport(packet, ip) {
-            Ok(transport) => Ok(transport),
-            Err(NoTransport::Malformed) => Err(NoTransport::Malformed),
+        let read = match transport::transport(packet, ip) {
+            Err(NoTransport::Unsupported) => rare::transport(packet, ip),
+            read => read,
+        };
+        match read {
             // Nothing of it can be told from a part of it, and nobody is to heed one (RFC 6980).
-            Err(_) => Err(NoTransport::Fragment),
+            Err(missing) if missing != NoTransport::Malformed && ip.fragment.is_first() => {
+                Err(NoTransport::Fragment)
+            }
+            read => read,
         }
     }
 }

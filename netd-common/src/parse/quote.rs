@@ -12,7 +12,7 @@ use core::mem::MaybeUninit;
 pub(crate) use ip::IPV4_CHECKSUM;
 pub use ip::QuotedIp;
 
-use super::{Fields, Ip};
+use super::{Fields, Ip, extensions::is_extension, rare};
 use crate::{
     address::{Address, Port},
     conntrack::{CtKey, Scope},
@@ -50,9 +50,6 @@ const LEAST_TRANSPORT: u32 = 8;
 
 /// Where TCP has its checksum.
 const TCP_CHECKSUM: u32 = 16;
-
-/// IP protocols with ports where TCP has them, of which nothing else is rewritten (IANA).
-const SCTP: u8 = 132;
 
 /// Reads what an ICMP error quotes into `memory`; `None` where that names no flow.
 ///
@@ -113,16 +110,24 @@ fn transport<A: Address, P: Packet>(
         (proto::TCP, _) if ip.payload_offset + TCP_CHECKSUM + 2 <= end => {
             ports(Fields::Tcp, packet.load_far(ip.payload_offset + TCP_CHECKSUM)?)
         }
-        (proto::UDP, _) if fourth != Port::ZERO => ports(Fields::Udp, fourth.to_wire()),
-        (proto::TCP | proto::UDP | SCTP, _) => ports(Fields::UdpWithoutChecksum, 0),
-        (proto::ICMP, ethertype::IPV4) | (proto::ICMPV6, ethertype::IPV6) => echo::<A>(words),
-        _ => None,
+        (proto::UDP | proto::UDP_LITE | proto::DCCP, _) if fourth != Port::ZERO => {
+            ports(Fields::Udp, fourth.to_wire())
+        }
+        (proto::TCP | proto::UDP | proto::UDP_LITE | proto::DCCP | proto::SCTP, _) => {
+            ports(Fields::Ports, 0)
+        }
+        (proto::ICMP, ethertype::IPV4) | (proto::ICMPV6, ethertype::IPV6) => query::<A>(words),
+        (header, ethertype::IPV6) if is_extension(header) => None,
+        _ => {
+            let (sport, dport, fields) = (Port::ZERO, Port::ZERO, Fields::None);
+            Some(QuotedTransport { sport, dport, fields, checksum: 0 })
+        }
     }
 }
 
-/// An echo message; an error is never about another error.
+/// A query or its answer; an error is never about another error.
 #[inline(always)]
-fn echo<A: Address>(words: [Port; 4]) -> Option<QuotedTransport> {
+fn query<A: Address>(words: [Port; 4]) -> Option<QuotedTransport> {
     let [kind_and_code, checksum, id, _] = words;
     let (request, reply) = if A::ETHERTYPE == ethertype::IPV4 { (8, 0) } else { (128, 129) };
     let kind = kind_and_code.number() >> 8;
@@ -130,6 +135,8 @@ fn echo<A: Address>(words: [Port; 4]) -> Option<QuotedTransport> {
         (id, Port::ZERO, Fields::EchoRequest)
     } else if kind == reply {
         (Port::ZERO, id, Fields::EchoReply)
+    } else if A::ETHERTYPE == ethertype::IPV4 {
+        rare::query(kind as u8, id)?
     } else {
         return None;
     };

@@ -34,14 +34,16 @@ pub enum Fields {
     Tcp,
     /// Both ports, and the checksum.
     Udp,
-    /// Both ports; the sender has computed no checksum.
-    UdpWithoutChecksum,
+    /// Both ports, if there are any: the sender has computed no checksum, or one that is no sum.
+    Ports,
+    /// The same, of a packet that begins no flow.
+    PortsWithin,
     /// The identifier, which stands in `sport`, and the checksum.
     EchoRequest,
     /// The identifier, which stands in `dport`, and the checksum.
     EchoReply,
-    /// None: a later fragment. The checksum is in the first one, for all of them.
-    LaterFragment,
+    /// None: a later fragment, whose first one has the checksum of all; or a quoted protocol without ports.
+    None,
 }
 
 /// Why a packet has no [`Transport`].
@@ -53,7 +55,8 @@ pub enum NoTransport {
     IcmpError,
     /// Neighbour discovery.
     Discovery,
-    /// A protocol that is not translated.
+    /// A message that is not translated: an ICMP type that is neither query nor error, or an IPv6 extension
+    /// header.
     Unsupported,
     /// A broken header.
     Malformed,
@@ -102,7 +105,7 @@ fn udp<A, P: Headers>(packet: &P, ip: &Ip<A>) -> Result<Transport, NoTransport> 
     if len < size_of::<UdpHeader>() as u32 || is_cut {
         return Err(NoTransport::Malformed);
     }
-    let fields = if header.checksum == 0 { Fields::UdpWithoutChecksum } else { Fields::Udp };
+    let fields = if header.checksum == 0 { Fields::Ports } else { Fields::Udp };
     Ok(Transport {
         sport: header.sport,
         dport: header.dport,
@@ -183,9 +186,26 @@ fn icmp_v6_kind(kind: u8) -> IcmpKind {
     }
 }
 
+/// A header of `len` bytes with the ports in front, and the checksum where UDP has it: UDP-Lite (RFC 3828),
+/// DCCP (RFC 4340).
+#[inline(always)]
+pub(super) fn with_ports<A>(ip: &Ip<A>, sport: Port, dport: Port, len: usize) -> Transport {
+    Transport {
+        sport,
+        dport,
+        seen: Seen::PACKET,
+        fields: Fields::Udp,
+        offset: ip.payload_offset,
+        header_len: len as u32,
+    }
+}
+
 /// Reads a transport header that lies inside the IP payload.
 #[inline(always)]
-fn load<A, P: Headers, H: bytemuck::Pod>(packet: &P, ip: &Ip<A>) -> Result<H, NoTransport> {
+pub(super) fn load<A, P: Headers, H: bytemuck::Pod>(
+    packet: &P,
+    ip: &Ip<A>,
+) -> Result<H, NoTransport> {
     if size_of::<H>() as u32 > ip.payload_len {
         return Err(NoTransport::Malformed);
     }
@@ -206,7 +226,7 @@ impl Transport {
     /// That of a fragment without transport header, whose payload begins at `offset`.
     #[inline(always)]
     pub(super) const fn of_later_fragment(sport: Port, dport: Port, offset: u32) -> Self {
-        let (seen, fields) = (Seen::PACKET, Fields::LaterFragment);
+        let (seen, fields) = (Seen::PACKET, Fields::None);
         Self { sport, dport, seen, fields, offset, header_len: 0 }
     }
 
@@ -226,8 +246,8 @@ impl Transport {
                 flags == Seen::SYN
                     || flags == Seen::ACK && tables.is_configured(ConfigFlags::TCP_LOOSE)
             }
-            Fields::Udp | Fields::UdpWithoutChecksum | Fields::EchoRequest => true,
-            Fields::EchoReply | Fields::LaterFragment => false,
+            Fields::Udp | Fields::Ports | Fields::EchoRequest => true,
+            Fields::PortsWithin | Fields::EchoReply | Fields::None => false,
         }
     }
 }
@@ -239,7 +259,7 @@ impl Fields {
         match self {
             Self::Tcp => Some(16),
             Self::Udp => Some(6),
-            Self::UdpWithoutChecksum | Self::LaterFragment => None,
+            Self::Ports | Self::PortsWithin | Self::None => None,
             Self::EchoRequest | Self::EchoReply => Some(2),
         }
     }
@@ -249,10 +269,8 @@ impl Fields {
     #[inline(always)]
     pub fn checksum_kinds<A: Address>(self) -> (Option<ChecksumKind>, ChecksumKind) {
         match self {
-            Self::Tcp | Self::LaterFragment => {
-                (Some(ChecksumKind::PseudoHeader), ChecksumKind::Header)
-            }
-            Self::Udp | Self::UdpWithoutChecksum => {
+            Self::Tcp | Self::None => (Some(ChecksumKind::PseudoHeader), ChecksumKind::Header),
+            Self::Udp | Self::Ports | Self::PortsWithin => {
                 (Some(ChecksumKind::UdpPseudoHeader), ChecksumKind::UdpHeader)
             }
             Self::EchoRequest | Self::EchoReply if A::ETHERTYPE == ethertype::IPV4 => {

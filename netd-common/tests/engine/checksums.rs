@@ -1,10 +1,14 @@
-//! Whether a frame's checksums hold, by RFC 1071's definition over all the bytes: nothing incremental,
-//! nothing shared with the engine.
+//! Whether a frame's checksums hold, by their definitions (RFC 1071, SCTP's RFC 9260) over all the bytes:
+//! nothing incremental, nothing shared with the engine.
 
 const ETHERNET: usize = 14;
 
-/// The ones' complement sum of big-endian words is all ones.
 fn sums_up(parts: &[&[u8]]) -> bool {
+    sum(parts) == 0xffff
+}
+
+/// The ones' complement sum of big-endian words, all ones over a right checksum and what it covers.
+pub(crate) fn sum(parts: &[&[u8]]) -> u64 {
     let bytes = parts.concat();
     let words = bytes.chunks(2).map(|word| match *word {
         [high, low] => u64::from(u16::from_be_bytes([high, low])),
@@ -15,7 +19,7 @@ fn sums_up(parts: &[&[u8]]) -> bool {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    sum == 0xffff
+    sum
 }
 
 /// Whether the IP header's checksum holds; IPv6 has none.
@@ -42,7 +46,21 @@ pub(crate) fn of_transport(frame: &[u8]) -> bool {
     let pseudo = [&(segment.len() as u32).to_be_bytes()[..], &[0, 0, 0, proto]].concat();
     match proto {
         1 => sums_up(&[segment]),
+        132 => {
+            let mut zeroed = segment.to_vec();
+            zeroed[8..12].fill(0);
+            crc32c(&zeroed).to_le_bytes() == segment[8..12]
+        }
         6 | 17 | 58 => sums_up(&[addresses, &pseudo, segment]),
         _ => true,
     }
+}
+
+/// SCTP's checksum by its definition (RFC 9260 appendix A), bit by bit.
+pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            if crc & 1 != 0 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 }
+        })
+    })
 }

@@ -7,13 +7,13 @@ use proptest::prelude::*;
 
 use crate::{
     family::{Family, in_both_datapaths, in_both_families},
-    message::{ACK, Kind, Message, SYN},
+    message::{ACK, INIT, Kind, Message, SYN},
     packet::HostPacket,
     place::{At, FROM_UPLINK, TO_UPLINK, bridge, from_endpoint, port, to_endpoint},
     runs::plain,
     scene::{
-        DNS, Datapath, NET_A, NET_B, OPEN, OWN_RANGE, PLAIN, QUIET, ROUTED, SHY, SPECIFIC, Scene,
-        UPLINK,
+        DNS, Datapath, NET_A, NET_B, OPEN, OWN_RANGE, PLAIN, QUIET, ROUTED, S1AP, SHY, SPECIFIC,
+        Scene, UPLINK,
     },
 };
 
@@ -22,6 +22,7 @@ in_both_datapaths! {
     a_reply_comes_back_in_pieces,
     a_piece_before_the_first_is_held_until_that_comes,
     inside_pieces_come_in_any_order,
+    pieces_of_other_protocols_are_translated_where_their_checksum_allows,
     a_reply_comes_back_in_any_order,
 }
 
@@ -42,7 +43,18 @@ const CUTS: [usize; 4] = [0, 24, 48, 61];
 
 /// A message whose transport header and payload are as long as the last cut says.
 fn message<A: Family>(kind: Kind, src: (A, u16), dst: (A, u16)) -> Message<A> {
-    let header_len = if matches!(kind, Kind::Tcp(_)) { 20 } else { 8 };
+    let header_len = match kind {
+        Kind::Tcp(_) => 20,
+        Kind::Sctp(_) => 16,
+        Kind::Other(_) => 0,
+        Kind::Udp
+        | Kind::UdpWithoutChecksum
+        | Kind::EchoRequest
+        | Kind::EchoReply
+        | Kind::TimestampRequest
+        | Kind::TimestampReply
+        | Kind::Icmp(_) => 8,
+    };
     let payload = (0..(CUTS[3] - header_len) as u8).collect();
     Message { payload, ..Message::new(kind, src, dst) }
 }
@@ -104,6 +116,24 @@ fn every_piece_becomes_what_the_whole_does<A: Family>(datapath: Datapath) {
         };
         becomes(&scene, way, &call, Reason::Masqueraded, &called);
     }
+}
+
+/// SCTP's checksum covers all the pieces, so it cannot follow other ports.
+fn pieces_of_other_protocols_are_translated_where_their_checksum_allows<A: Family>(
+    datapath: Datapath,
+) {
+    let scene = Scene::on(datapath);
+    let way = match datapath {
+        Datapath::Stack => At { ingress: bridge(NET_A), ..TO_UPLINK },
+        Datapath::Fast => from_endpoint(NET_A, 2),
+    };
+    for (kind, port) in [(Kind::Other(50), 0), (Kind::Sctp(INIT), 5000)] {
+        let call = message(kind, (A::inside(NET_A, 2), port), (A::outside(9), port));
+        becomes(&scene, way, &call, Reason::Masqueraded, &call.from((A::host(1), port)));
+    }
+    let ask = message(Kind::Sctp(INIT), (A::outside(7), 40_000), (A::host(1), S1AP));
+    let [first, ..] = pieces(&ask);
+    assert_eq!(judge(&scene, FROM_UPLINK, first).0, Reason::Fragment);
 }
 
 fn a_reply_comes_back_in_pieces<A: Family>(datapath: Datapath) {

@@ -111,7 +111,7 @@ fn what_has_no_ports_reaches_an_unprotected_network_alone<A: Family>(datapath: D
     let frames = |network| {
         let dst = (A::inside(network, 2), 53);
         let message = |kind| Message::new(kind, (A::outside(7), 5), dst);
-        let kinds = [Kind::Other(47), Kind::Other(132), Kind::Icmp(unreachable)];
+        let kinds = [Kind::Icmp(200), Kind::Icmp(unreachable)];
         let mut frames = kinds.map(|kind| message(kind).frame()).to_vec();
         frames.push(message(Kind::Udp).fragment());
         frames

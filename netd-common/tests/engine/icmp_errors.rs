@@ -5,13 +5,14 @@ use netd_common::{config::ConfigFlags, conntrack::CtKey, reason::Reason};
 use crate::{
     family::{Family, in_both_datapaths, in_both_families},
     icmp_error::{IcmpError, ROUTER, becomes, masqueraded, published, time_exceeded},
-    message::{Kind, Message, SYN},
+    message::{INIT, Kind, Message, SYN},
     place::{At, FROM_UPLINK, OUTWARDS, TO_UPLINK, bridge, from_endpoint, to_bridge, to_endpoint},
     scene::{DNS, Datapath, NET_A, PLAIN, Scene, UPLINK, WEB},
 };
 
 in_both_datapaths! {
     a_router_reports_of_a_masqueraded_packet,
+    a_router_reports_of_other_protocols,
     a_router_reports_of_a_published_ports_reply,
     a_container_reports_of_a_request_and_of_a_reply,
     the_host_reports_of_a_published_ports_packet,
@@ -78,6 +79,27 @@ fn a_router_reports_of_a_masqueraded_packet<A: Family>(datapath: Datapath) {
             ..IcmpError::about(&outside, A::outside(ROUTER))
         };
         enters(&scene, &too_big, &too_big.translated(too_big.src, &call), 3);
+    }
+}
+
+/// Of SCTP the ports alone are rewritten in a quote, as with Linux: nobody checks a quoted CRC.
+fn a_router_reports_of_other_protocols<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
+    let (call, outside) = masqueraded::<A>(&scene, Kind::Sctp(INIT));
+    let error = IcmpError::about(&outside, A::outside(ROUTER)).cut(8);
+    enters(&scene, &error, &error.translated(error.src, &call), 3);
+    // ESP, GRE, IPIP.
+    for proto in [50, 47, 4] {
+        let own = (A::inside(NET_A, 2), 0);
+        let call = Message::<A>::new(Kind::Other(proto), own, (A::outside(9), 0));
+        let outside = scene.translated(OUTWARDS, &call, Reason::Masqueraded);
+        for len in [8, 100] {
+            let with_payload =
+                |message: &Message<A>| Message { payload: vec![0; 20], ..message.clone() };
+            let (call, outside) = (with_payload(&call), with_payload(&outside));
+            let error = IcmpError::about(&outside, A::outside(ROUTER)).cut(len);
+            enters(&scene, &error, &error.translated(error.src, &call), 2);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use etherparse::{
 };
 
 use crate::{
+    checksums,
     family::Family,
     place::{HOST_MAC, OUTSIDE_MAC},
 };
@@ -21,6 +22,16 @@ pub(crate) const ACK: u8 = 16;
 
 /// IPv4 options that ask for nothing (RFC 791 section 3.1).
 pub(crate) const NO_OPERATION: [u8; 4] = [1, 1, 1, 0];
+
+const SCTP: u8 = 132;
+/// Length of an SCTP header with that of its first chunk.
+const SCTP_LEN: usize = 16;
+/// SCTP's chunks.
+pub(crate) const DATA: u8 = 0;
+pub(crate) const INIT: u8 = 1;
+pub(crate) const INIT_ACK: u8 = 2;
+pub(crate) const HEARTBEAT: u8 = 4;
+pub(crate) const ABORT: u8 = 6;
 
 /// The fragment header of IPv6.
 const IPV6_FRAGMENT: u8 = 44;
@@ -39,6 +50,12 @@ pub(crate) enum Kind {
     EchoRequest,
     /// The identifier is the destination's port.
     EchoReply,
+    /// A question for the time, of IPv4 only; the identifier is the source's port.
+    TimestampRequest,
+    /// The identifier is the destination's port.
+    TimestampReply,
+    /// SCTP with this chunk.
+    Sctp(u8),
     /// Another ICMP type.
     Icmp(u8),
     /// Another IP protocol.
@@ -76,6 +93,10 @@ impl<A: Family> Message<A> {
             Kind::Tcp(SYN | ACK)
         } else if self.kind == Kind::EchoRequest {
             Kind::EchoReply
+        } else if self.kind == Kind::TimestampRequest {
+            Kind::TimestampReply
+        } else if self.kind == Kind::Sctp(INIT) {
+            Kind::Sctp(INIT_ACK)
         } else {
             self.kind
         };
@@ -87,7 +108,12 @@ impl<A: Family> Message<A> {
         match self.kind {
             Kind::Tcp(_) => 6,
             Kind::Udp | Kind::UdpWithoutChecksum => 17,
-            Kind::EchoRequest | Kind::EchoReply | Kind::Icmp(_) => A::ICMP,
+            Kind::EchoRequest
+            | Kind::EchoReply
+            | Kind::TimestampRequest
+            | Kind::TimestampReply
+            | Kind::Icmp(_) => A::ICMP,
+            Kind::Sctp(_) => SCTP,
             Kind::Other(proto) => proto,
         }
     }
@@ -122,6 +148,18 @@ impl<A: Family> Message<A> {
             }
             (Kind::EchoReply, false) => {
                 step.icmpv6_echo_reply(self.dst.1, 1).write(&mut frame, payload)
+            }
+            (Kind::TimestampRequest, _) => {
+                let [high, low] = self.src.1.to_be_bytes();
+                step.icmpv4_raw(13, 0, [high, low, 0, 1]).write(&mut frame, payload)
+            }
+            (Kind::TimestampReply, _) => {
+                let [high, low] = self.dst.1.to_be_bytes();
+                step.icmpv4_raw(14, 0, [high, low, 0, 1]).write(&mut frame, payload)
+            }
+            (Kind::Sctp(chunk), _) => {
+                let packet = sctp(self.src.1, self.dst.1, chunk, payload);
+                step.write(&mut frame, IpNumber(SCTP), &packet)
             }
             (Kind::Icmp(kind), true) => step.icmpv4_raw(kind, 0, [0; 4]).write(&mut frame, payload),
             (Kind::Icmp(kind), false) => {
@@ -176,6 +214,20 @@ impl<A: Family> Message<A> {
         [&frame[..14], &header.to_bytes(), rest].concat()
     }
 
+    /// The frame of a TCP message with these options, filled up with zeros.
+    pub(crate) fn with_tcp_options(&self, options: &[u8]) -> Vec<u8> {
+        let Kind::Tcp(flags) = self.kind else { panic!("not TCP: {self:?}") };
+        let mut header = tcp_header(self.src.1, self.dst.1, flags);
+        header.set_options_raw(options).unwrap();
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2(OUTSIDE_MAC, HOST_MAC)
+            .ip(ip_headers(self.src.0, self.dst.0, 64))
+            .tcp_header(header)
+            .write(&mut frame, &self.payload)
+            .unwrap();
+        frame
+    }
+
     /// Reads a frame back.
     pub(crate) fn read(frame: &[u8]) -> Self {
         let headers = PacketHeaders::from_ethernet_slice(frame).unwrap();
@@ -185,11 +237,25 @@ impl<A: Family> Message<A> {
             Some(NetHeaders::Arp(_)) | None => panic!("not IP: {frame:02x?}"),
         };
         let (kind, sport, dport) = transport(&headers);
+        let mut payload = headers.payload.slice();
+        let times;
+        match (kind, &headers.transport) {
+            (Kind::Sctp(_), _) => payload = &payload[SCTP_LEN..],
+            // Read as part of the header.
+            (
+                Kind::TimestampRequest | Kind::TimestampReply,
+                Some(TransportHeader::Icmpv4(header)),
+            ) => {
+                times = header.to_bytes();
+                payload = &times[8..];
+            }
+            _ => {}
+        }
         Self {
             kind,
             src: (A::from_ip(src).unwrap(), sport),
             dst: (A::from_ip(dst).unwrap(), dport),
-            payload: headers.payload.slice().to_vec(),
+            payload: payload.to_vec(),
         }
     }
 }
@@ -235,14 +301,41 @@ fn transport(headers: &PacketHeaders<'_>) -> (Kind, u16, u16) {
             let kind = if udp.checksum == 0 { Kind::UdpWithoutChecksum } else { Kind::Udp };
             (kind, udp.source_port, udp.destination_port)
         }
-        Some(TransportHeader::Icmpv4(icmp)) => icmp_kind(&icmp.to_bytes(), 8, 0),
+        Some(TransportHeader::Icmpv4(icmp)) => match icmp.to_bytes()[..] {
+            [13, _, _, _, high, low, ..] => {
+                (Kind::TimestampRequest, u16::from_be_bytes([high, low]), 0)
+            }
+            [14, _, _, _, high, low, ..] => {
+                (Kind::TimestampReply, 0, u16::from_be_bytes([high, low]))
+            }
+            _ => icmp_kind(&icmp.to_bytes(), 8, 0),
+        },
         Some(TransportHeader::Icmpv6(icmp)) => icmp_kind(&icmp.to_bytes(), 128, 129),
         _ => match &headers.net {
-            Some(NetHeaders::Ipv4(ip, _)) => (Kind::Other(ip.protocol.0), 0, 0),
-            Some(NetHeaders::Ipv6(ip, _)) => (Kind::Other(ip.next_header.0), 0, 0),
+            Some(NetHeaders::Ipv4(ip, _)) => other_kind(ip.protocol.0, headers.payload.slice()),
+            Some(NetHeaders::Ipv6(ip, _)) => other_kind(ip.next_header.0, headers.payload.slice()),
             Some(NetHeaders::Arp(_)) | None => unreachable!("the addresses were read"),
         },
     }
+}
+
+fn other_kind(proto: u8, packet: &[u8]) -> (Kind, u16, u16) {
+    match *packet {
+        [a, b, c, d, _, _, _, _, _, _, _, _, chunk, ..] if proto == SCTP => {
+            (Kind::Sctp(chunk), u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+        }
+        _ => (Kind::Other(proto), 0, 0),
+    }
+}
+
+/// An SCTP packet with one chunk, and its checksum.
+fn sctp(sport: u16, dport: u16, chunk: u8, payload: &[u8]) -> Vec<u8> {
+    let [high, low] = (payload.len() as u16 + 4).to_be_bytes();
+    let rest = [1, 2, 3, 4, 0, 0, 0, 0, chunk, 0, high, low];
+    let mut packet = [&sport.to_be_bytes()[..], &dport.to_be_bytes(), &rest, payload].concat();
+    let checksum = checksums::crc32c(&packet);
+    packet[8..12].copy_from_slice(&checksum.to_le_bytes());
+    packet
 }
 
 fn icmp_kind(header: &[u8], request: u8, reply: u8) -> (Kind, u16, u16) {

@@ -4,7 +4,7 @@
 
 use crate::{
     family::Family,
-    message::{ACK, End, FIN, Kind, Message, RST, SYN},
+    message::{ACK, End, FIN, HEARTBEAT, INIT, Kind, Message, RST, SYN},
 };
 
 /// What the host is configured to do, as far as the model goes.
@@ -115,7 +115,8 @@ fn may_begin<A>(message: &Message<A>) -> bool {
     match message.kind {
         Kind::Tcp(_) => [SYN, ACK].contains(&tcp_flags(message)),
         Kind::Udp | Kind::UdpWithoutChecksum | Kind::EchoRequest => true,
-        Kind::EchoReply | Kind::Icmp(_) | Kind::Other(_) => false,
+        Kind::TimestampRequest | Kind::Sctp(INIT | HEARTBEAT) | Kind::Other(_) => true,
+        Kind::EchoReply | Kind::TimestampReply | Kind::Sctp(_) | Kind::Icmp(_) => false,
     }
 }
 

@@ -4,8 +4,11 @@
 use bytemuck::Pod;
 use netd_common::{
     checksum::Delta,
+    engine,
     packet::{ChecksumKind, Headers, NextHop, Packet},
 };
+
+use crate::tables::HostTables;
 
 pub(crate) const ETHERNET_LEN: u32 = 14;
 
@@ -157,6 +160,15 @@ impl Packet for HostPacket {
         let updated = if is_udp && updated == 0 { 0xffff } else { updated };
         field.copy_from_slice(bytemuck::bytes_of(&updated));
     }
+
+    fn update_sctp_checksum(&mut self, offset: u32, len: u16, ports: (u32, u32)) {
+        engine::update_sctp_checksum(self, &HostTables::new(), offset, len, ports);
+    }
+
+    fn lower_mss(&mut self, offset: u32, len: u32, limit: u16) {
+        engine::lower_mss(self, &HostTables::new(), offset, len, limit);
+    }
+
     fn redirect_peer(&mut self, ifindex: u32) {
         self.redirect(Redirection::Peer(ifindex));
     }

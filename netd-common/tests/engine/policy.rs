@@ -4,7 +4,7 @@ use netd_common::reason::Reason;
 
 use crate::{
     family::{Family, in_both_families},
-    message::{ACK, End, FIN, Kind, Message, RST, SYN},
+    message::{ACK, DATA, End, FIN, Kind, Message, RST, SYN},
     place::{At, FROM_UPLINK, TO_UPLINK, bridge, from_endpoint, port, to_endpoint},
     scene::{DNS, INTERNAL, NET_A, NET_B, QUIET, SECOND_UPLINK, SPECIFIC, Scene, UPLINK, WEB},
     tables::HostRoute,
@@ -441,12 +441,11 @@ fn what_cannot_be_translated_does_not_leave<A: Family>() {
     let own = (A::inside(NET_A, 2), 50_000);
     let to = |kind| Message::new(kind, own, (A::outside(9), 443));
     let unreachable = if A::ICMP == 1 { 3 } else { 1 };
-    let timestamp = if A::ICMP == 1 { 13 } else { 200 };
     let multicast = Message::new(Kind::Udp, own, (A::MULTICAST, 5353)).frame();
     let on_second = At { ifindex: SECOND_UPLINK, ..TO_UPLINK };
     scene.judges(&[
-        ("gre", TO_UPLINK, to(Kind::Other(47)).frame(), Reason::UnsupportedProtocol),
-        ("icmp", TO_UPLINK, to(Kind::Icmp(timestamp)).frame(), Reason::UnsupportedProtocol),
+        ("icmp", TO_UPLINK, to(Kind::Icmp(200)).frame(), Reason::UnsupportedProtocol),
+        ("sctp data", TO_UPLINK, to(Kind::Sctp(DATA)).frame(), Reason::NoFlow),
         ("error", TO_UPLINK, to(Kind::Icmp(unreachable)).frame(), Reason::IcmpError),
         ("fragment", TO_UPLINK, to(Kind::Udp).fragment(), Reason::Fragment),
         ("multicast", TO_UPLINK, multicast, Reason::UnsupportedProtocol),

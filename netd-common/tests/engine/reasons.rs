@@ -129,7 +129,7 @@ fn way_to(reason: Reason, scene: &mut Scene) -> (At, HostPacket) {
         }
         Reason::DirectlyRouted => {
             let direct = call.from((A::outside(7), 1)).to((A::inside(OPEN, 2), 1));
-            packet(FROM_UPLINK, &direct.with_kind(Kind::Other(47)))
+            packet(FROM_UPLINK, &direct.with_kind(Kind::Icmp(200)))
         }
         Reason::JudgedByPort => changed(from_bridge(NET_A), &call, |packet| {
             packet.frame[6..12].copy_from_slice(&mac(NET_A, 2));
@@ -193,9 +193,9 @@ fn way_to(reason: Reason, scene: &mut Scene) -> (At, HostPacket) {
         }
         Reason::BrokenQuote => about_ipv4(scene, |error| error.quote[8] = 1),
         Reason::IcmpRedirect => about_ipv4(scene, |error| error.kind = icmp_error::REDIRECT),
-        Reason::UnsupportedProtocol => packet(TO_UPLINK, &call.with_kind(Kind::Other(47))),
+        Reason::UnsupportedProtocol => packet(TO_UPLINK, &call.with_kind(Kind::Icmp(200))),
         Reason::NoProgram => {
-            scene.has_programs = false;
+            scene.has_rare_programs = false;
             changed(FROM_UPLINK, &web, |packet| packet.frame = web.fragment())
         }
         Reason::NoMemory => changed(FROM_UPLINK, &web, |packet| packet.has_memory = false),

@@ -47,7 +47,7 @@ impl Scene {
             Outcome::Judged(reason) => reason,
             Outcome::Elsewhere(next) => {
                 assert_ne!(next, part, "handed over to itself");
-                if self.has_programs {
+                if self.has_rare_programs || next == Part::CommonV6 {
                     self.run_part(hook, next, packet)
                 } else {
                     Reason::NoProgram

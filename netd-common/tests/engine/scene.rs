@@ -43,6 +43,9 @@ pub(crate) const WEB: u16 = 8080;
 pub(crate) const WEB_SLOT: u32 = 1;
 /// 8081 leads there as well.
 pub(crate) const WEB_TOO: u16 = 8081;
+/// 36412/sctp leads to port 9899 there, and 9899/sctp to the same port.
+pub(crate) const S1AP: u16 = 36_412;
+pub(crate) const SCTP_PORT: u16 = 9899;
 /// 5353/udp leads to port 53 there.
 pub(crate) const DNS: u16 = 5353;
 pub(crate) const DNS_SLOT: u32 = 3;
@@ -77,7 +80,7 @@ pub(crate) struct Scene {
     pub(crate) datapath: Datapath,
     pub(crate) tables: HostTables,
     /// Whether there are programs to hand packets over to.
-    pub(crate) has_programs: bool,
+    pub(crate) has_rare_programs: bool,
 }
 
 impl Scene {
@@ -106,7 +109,7 @@ impl Scene {
         }
         populate::<V4>(&mut tables);
         populate::<V6>(&mut tables);
-        Self { datapath, tables, has_programs: true }
+        Self { datapath, tables, has_rare_programs: true }
     }
 
     pub(crate) fn wait(&self, secs: u32) {
@@ -147,6 +150,8 @@ fn add_network(tables: &mut HostTables, number: u16, side_flags: u32, flags: u32
         flags: flags | NetworkFlags::PRESENT,
         bridge_mac: bridge_mac(number),
         mtu: MTU,
+        mss_clamp: 0,
+        reserved: 0,
     };
     tables.networks.insert(number, network);
     // As the daemon has it.
@@ -188,6 +193,8 @@ fn populate<A: Family>(tables: &mut HostTables) {
     for (addr, proto, host_port, network, port, slot) in [
         (A::UNSPECIFIED, 6, WEB, a, 80, WEB_SLOT),
         (A::UNSPECIFIED, 6, WEB_TOO, a, 80, 2),
+        (A::UNSPECIFIED, 132, S1AP, a, SCTP_PORT, 11),
+        (A::UNSPECIFIED, 132, SCTP_PORT, a, SCTP_PORT, 12),
         (A::UNSPECIFIED, 17, DNS, a, 53, DNS_SLOT),
         (A::host(2), 6, SPECIFIC, b, 90, SPECIFIC_SLOT),
         (A::LOOPBACK, 6, LOCAL, a, 82, 7),

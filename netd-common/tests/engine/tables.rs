@@ -13,7 +13,7 @@ use netd_common::{
     config::{DatapathConfig, Timeout},
     conntrack::{CtEntry, CtFlags, CtKey, NewFlow, Scratch},
     counters::Traffic,
-    engine::{self, Remembered},
+    engine::{self, Afterwards, Remembered},
     fragment::{Datagram, FirstFragment, FragmentKey},
     network::{BridgePort, Endpoint, Network, NetworkFlags, UplinkFlags},
     packet::NextHop,
@@ -84,7 +84,7 @@ pub(crate) struct FamilyStore<A: 'static> {
     scratch: RefCell<Scratch<A>>,
     /// What memory may hold that is to be filled in.
     stale: NewFlow<A>,
-    kept: Cell<(bool, Remembered<A>)>,
+    kept: Cell<(bool, Remembered<A>, Afterwards)>,
 }
 
 /// Where a route leads.
@@ -177,7 +177,7 @@ impl<A: Family> FamilyStore<A> {
             first_fragments: RefCell::default(),
             scratch: RefCell::new(Scratch::zeroed()),
             stale: bytemuck::pod_read_unaligned(&[0x5a; 256][..size_of::<NewFlow<A>>()]),
-            kept: Cell::new((false, Work::new().remembered)),
+            kept: Cell::new((false, Work::new().remembered, Afterwards::Nothing)),
         }
     }
 }
@@ -326,10 +326,10 @@ impl<A: Family> FamilyTables<A> for HostTables {
     fn with_work<R>(&self, run: impl FnOnce(&mut Work<A>) -> R) -> Option<R> {
         // Of what was left there, the next one counts on no more than this.
         let kept = &A::store(self).kept;
-        let (is_again, remembered) = kept.get();
-        let mut work = Work { is_again, remembered, ..Work::new() };
+        let (is_again, remembered, afterwards) = kept.get();
+        let mut work = Work { is_again, remembered, afterwards, ..Work::new() };
         let result = run(&mut work);
-        kept.set((work.is_again, work.remembered));
+        kept.set((work.is_again, work.remembered, work.afterwards));
         Some(result)
     }
 
@@ -412,6 +412,7 @@ impl<A: Family> FamilyTables<A> for HostTables {
                 ifindex: uplink.ifindex,
                 flags: uplink.flags,
                 fits: len <= uplink.mtu,
+                mtu: uplink.mtu as u16,
                 next_hop: &uplink.next_hop,
             },
             HostRoute::Elsewhere => Route::Elsewhere,

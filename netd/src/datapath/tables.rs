@@ -100,11 +100,11 @@ impl Tables {
         })
     }
 
-    /// Writes timers and switches; whether ranges are published is kept as `program` has found it.
+    /// Writes timers and switches; those that follow from the contents are kept as `program` has found them.
     pub(super) fn set_config(&mut self, config: DatapathConfig) -> Result<(), DatapathError> {
         let held = self.config.get(&0, 0).map_err(map_error("CONFIG"))?;
-        let ranges = held.flags & ConfigFlags::RANGES_PUBLISHED;
-        self.write_config(DatapathConfig { flags: config.flags | ranges, ..config })
+        let kept = held.flags & ConfigFlags::OF_CONTENTS;
+        self.write_config(DatapathConfig { flags: config.flags | kept, ..config })
     }
 
     fn write_config(&mut self, config: DatapathConfig) -> Result<(), DatapathError> {
@@ -118,8 +118,8 @@ impl Tables {
         config: DatapathConfig,
         wanted: &Programmed,
     ) -> Result<(), DatapathError> {
-        let ranges = if wanted.has_ranges() { ConfigFlags::RANGES_PUBLISHED } else { 0 };
-        self.write_config(DatapathConfig { flags: config.flags | ranges, ..config })?;
+        let flags = config.flags | wanted.config_flags();
+        self.write_config(DatapathConfig { flags, ..config })?;
         self.count(&wanted.slots)?;
         let limits = &wanted.flow_limits;
         self.flow_limits.put_missing(limits).map_err(map_error("FLOW_LIMITS"))?;

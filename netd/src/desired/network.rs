@@ -162,6 +162,7 @@ impl Desired {
             icc_strict: options.icc_published == Some(false),
             max_flows: request.max_flows,
             inhibit_ipv4: options.inhibit_ipv4,
+            mss_clamp: options.mss_clamp,
             trusted_interfaces: options.trusted_interfaces,
             options: request.options,
             labels: request.labels,

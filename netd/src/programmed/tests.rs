@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use netd_common::{
     address::{Address, V4, V6},
-    network::{FamilyFlags, HostAddressFlags, NetworkFlags},
+    config::ConfigFlags,
+    network::{self, FamilyFlags, HostAddressFlags, NetworkFlags},
     published::{self, PublishedPortKey},
 };
 
@@ -45,6 +46,7 @@ fn network(name: &str, number: u16, subnets: &[&str]) -> Network {
         icc_strict: false,
         max_flows: None,
         inhibit_ipv4: false,
+        mss_clamp: None,
         trusted_interfaces: Vec::new(),
         options: BTreeMap::new(),
         labels: BTreeMap::new(),
@@ -114,7 +116,7 @@ fn programmed_on(front: Network, ports: Vec<PublishedPort>, trusts: bool) -> Pro
 #[test]
 fn a_range_of_any_size_costs_at_most_thirty_elements_a_family() {
     let programmed = programmed(vec![port("*", (1, 65_534), 1)]);
-    assert!(programmed.has_ranges());
+    assert_eq!(programmed.config_flags(), ConfigFlags::RANGES_PUBLISHED);
     assert_eq!(programmed.v4.published_ranges.len(), 30);
     assert_eq!(programmed.v6.published_ranges.len(), 30);
     assert!(programmed.v4.published_ports.is_empty());
@@ -255,4 +257,17 @@ fn strictness_among_neighbours_needs_icc_off() {
     check(false, true, true);
     check(false, false, false);
     check(true, true, false);
+}
+
+#[test]
+fn an_mss_is_lowered_to_that_of_the_route_or_to_a_size() {
+    let mut front = with_modes(GatewayMode::Nat, GatewayMode::Nat);
+    for (text, expected) in [("auto", network::Network::MSS_OF_ROUTE), ("1220", 1220)] {
+        front.mss_clamp = Some(text.parse().unwrap());
+        let programmed = programmed_on(front.clone(), Vec::new(), false);
+        assert_eq!(programmed.networks[&3].mss_clamp, expected);
+        assert_eq!(programmed.config_flags(), ConfigFlags::MSS_CLAMPED);
+    }
+    front.mss_clamp = None;
+    assert_eq!(programmed_on(front, Vec::new(), false).config_flags(), 0);
 }

@@ -26,15 +26,26 @@ pub struct Ip {
     pub dst: IpAddr,
     /// The protocol that follows the header.
     pub proto: u8,
-    /// Source and destination port of TCP and UDP, where they are there. The identifier of an echo stands
-    /// in the place of the requester's port.
-    pub ports: Option<(u16, u16)>,
+    /// What flows are told apart by: the protocol behind all headers, and the source and destination port,
+    /// where they are there. The identifier of a query stands in the place of the requester's port; zeros
+    /// stand for the ports of a protocol that has none.
+    pub ports: Option<Ports>,
     /// The type, where it is ICMP of the family.
     pub icmp: Option<u8>,
 }
 
+/// A protocol, a source port and a destination port.
+pub type Ports = (u8, u16, u16);
+
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
+/// IPv6's extension headers, as far as somebody on the way reads them.
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
+/// Another, which nobody on the way looks behind.
+const AUTHENTICATION: u8 = 51;
 
 impl Arrival {
     /// Reads a frame.
@@ -59,31 +70,70 @@ fn ipv4(packet: &[u8]) -> Option<Ip> {
     let address = |at| IpAddr::from(Ipv4Addr::from_octets(std::array::from_fn(|i| header[at + i])));
     let rest = packet.get(usize::from(header[0] & 0xf) * 4..)?;
     let is_first = header[6] & 0x1f == 0 && header[7] == 0;
-    let ip = Ip { src: address(12), dst: address(16), proto: header[9], ports: None, icmp: None };
-    (header[0] >> 4 == 4).then(|| ip.with_transport(if is_first { rest } else { &[] }))
+    let rest = if is_first { rest } else { &[] };
+    let (src, dst, proto) = (address(12), address(16), header[9]);
+    let icmp = rest.first().copied().filter(|_| proto == ICMP);
+    let ports = ports(true, proto, rest);
+    (header[0] >> 4 == 4).then_some(Ip { src, dst, proto, ports, icmp })
 }
 
 fn ipv6(packet: &[u8]) -> Option<Ip> {
     let header: &[u8; 40] = packet.first_chunk()?;
     let address = |at| IpAddr::from(Ipv6Addr::from_octets(std::array::from_fn(|i| header[at + i])));
-    let ip = Ip { src: address(8), dst: address(24), proto: header[6], ports: None, icmp: None };
-    (header[0] >> 4 == 6).then(|| ip.with_transport(&packet[40..]))
+    let (src, dst, proto) = (address(8), address(24), header[6]);
+    let icmp = packet.get(40).copied().filter(|_| proto == ICMPV6);
+    let ports =
+        behind_extensions(proto, &packet[40..]).and_then(|(proto, rest)| ports(false, proto, rest));
+    (header[0] >> 4 == 6).then_some(Ip { src, dst, proto, ports, icmp })
+}
+
+/// What follows the extension headers, nothing of it in a later fragment; `None` where they are broken.
+fn behind_extensions(mut proto: u8, mut rest: &[u8]) -> Option<(u8, &[u8])> {
+    while matches!(proto, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
+        let (&[next, words, high, low], _) = rest.split_first_chunk()?;
+        if proto == FRAGMENT {
+            let is_first = u16::from_be_bytes([high, low]) >> 3 == 0;
+            rest = if is_first { rest.get(8..)? } else { &[] };
+            if !is_first {
+                return Some((next, rest));
+            }
+        } else {
+            rest = rest.get((usize::from(words) + 1) * 8..)?;
+        }
+        proto = next;
+    }
+    Some((proto, rest))
+}
+
+/// See [`Ip::ports`].
+fn ports(is_v4: bool, proto: u8, bytes: &[u8]) -> Option<Ports> {
+    let number = |at| Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
+    let (sport, dport) = match (proto, is_v4) {
+        // TCP, UDP, DCCP, SCTP, UDP-Lite.
+        (6 | 17 | 33 | 132 | 136, _) => (number(0)?, number(2)?),
+        (ICMP, true) => match *bytes.first()? {
+            8 => (number(4)?, 0),
+            0 => (0, number(4)?),
+            // Timestamp, information, address mask: each is a flow of its own.
+            kind @ (13 | 15 | 17) => (number(4)?, kind.into()),
+            kind @ (14 | 16 | 18) => (u16::from(kind - 1), number(4)?),
+            _ => return None,
+        },
+        (ICMPV6, false) => match *bytes.first()? {
+            128 => (number(4)?, 0),
+            129 => (0, number(4)?),
+            _ => return None,
+        },
+        (AUTHENTICATION, false) => return None,
+        _ => (0, 0),
+    };
+    Some((proto, sport, dport))
 }
 
 impl Ip {
-    fn with_transport(mut self, bytes: &[u8]) -> Self {
-        let number = |at| Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
-        match (self.proto, self.src.is_ipv4()) {
-            (6 | 17, _) => self.ports = number(0).zip(number(2)),
-            (ICMP, true) | (ICMPV6, false) => self.icmp = bytes.first().copied(),
-            _ => {}
-        }
-        self.ports = match (self.icmp, self.src.is_ipv4()) {
-            (Some(8), true) | (Some(128), false) => number(4).zip(Some(0)),
-            (Some(0), true) | (Some(129), false) => Some(0).zip(number(4)),
-            _ => self.ports,
-        };
-        self
+    /// Reads a packet of either family.
+    pub fn read(packet: &[u8]) -> Option<Self> {
+        ipv4(packet).or_else(|| ipv6(packet))
     }
 
     /// Neighbour solicitation and advertisement.

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use super::{
-    address, discovery,
+    address,
+    arrival::{Ip, Ports},
+    discovery,
     link::Link,
     mark::{Mark, Marks},
     network,
@@ -11,10 +13,7 @@ use super::{
     scene::Scene,
     transport::{self, Quoted},
 };
-use crate::{
-    family::Family,
-    packet::{Kind, Packet},
-};
+use crate::family::Family;
 
 /// What a packet of the attack was when it was sent.
 #[derive(Clone, Debug)]
@@ -29,8 +28,8 @@ pub struct Sent {
     pub names_a_vlan: bool,
     /// The addresses, where it is IP.
     pub addresses: Option<(IpAddr, IpAddr)>,
-    /// The protocol and what [`super::arrival::Ip::ports`] would say of the whole packet.
-    pub ports: Option<(u8, u16, u16)>,
+    /// What [`super::arrival::Ip::ports`] would say of the whole packet.
+    pub ports: Option<Ports>,
     /// Of an ICMP error, whose flow it quotes.
     pub quotes: Option<Quoted>,
 }
@@ -84,7 +83,7 @@ impl Attack {
         let datagram = transport::random(&self.scene, (src, dst), &payload, random);
         sent.addresses = Some((src, dst));
         sent.quotes = datagram.quotes;
-        sent.ports = ports(&datagram.packet);
+        sent.ports = Ip::read(&datagram.bytes).and_then(|ip| ip.ports);
         let (trick, packets) = network::trick(family, datagram.bytes, &self.scene, random);
         sent.names.extend([
             ("from address", src_name),
@@ -108,18 +107,6 @@ impl Attack {
         sent.addresses = Some((src, dst));
         sent.names.push(("carries", name));
         (ethertype, vec![packet])
-    }
-}
-
-fn ports(packet: &Packet) -> Option<(u8, u16, u16)> {
-    let (src, dst) = (packet.src.port(), packet.dst.port());
-    match packet.kind {
-        Kind::Tcp(_) | Kind::Udp | Kind::UdpWithoutChecksum | Kind::Other(6 | 17) => {
-            Some((packet.proto(), src, dst))
-        }
-        Kind::EchoRequest => Some((packet.proto(), src, 0)),
-        Kind::EchoReply => Some((packet.proto(), 0, dst)),
-        Kind::Icmp(_) | Kind::Other(_) => None,
     }
 }
 

@@ -104,9 +104,9 @@ impl<'a> Observers<'a> {
 
     fn note_begun(&mut self, way: Way, arrival: Arrival) {
         if let (Way::Translated, Arrival::Ip(ip)) = (way, arrival)
-            && let Some((sport, dport)) = ip.ports
+            && let Some((proto, sport, dport)) = ip.ports
         {
-            self.begun.insert((ip.proto, ip.dst, dport, sport));
+            self.begun.insert((proto, ip.dst, dport, sport));
         }
     }
 

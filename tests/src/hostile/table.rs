@@ -33,7 +33,7 @@ use super::{
 };
 use crate::family::Family;
 
-/// Flows that have left translated: protocol, the far end, and the host's port.
+/// Flows that have left translated: protocol, the far end, and the host's port; zeros where there are none.
 pub type Begun = BTreeSet<(u8, IpAddr, u16, u16)>;
 
 /// How a packet may have come to where it was seen.
@@ -183,7 +183,7 @@ impl Case<'_> {
             return false;
         };
         let asked = self.sent.ports.is_some_and(|(.., port)| port == published.host_port);
-        let is_port = ip.ports.is_none_or(|(_, port)| port == published.port);
+        let is_port = ip.ports.is_none_or(|(.., port)| port == published.port);
         self.scene.is_host(dst) && asked && is_port && self.is_addressed(ip)
     }
 
@@ -209,15 +209,18 @@ impl Case<'_> {
         let mut near = self.scene.stations.iter().filter(|station| station.place == place);
         let publisher = near.find(|station| station.addresses.contains(&src));
         publisher.and_then(|station| station.published).is_some_and(|published| {
-            let is_from = ip.ports.is_some_and(|(port, _)| port == published.host_port);
+            // A later fragment has none.
+            let is_from = ip.ports.is_none_or(|(_, port, _)| port == published.host_port);
             sport == published.port && is_from && self.scene.is_host(ip.src)
         })
     }
 
-    /// It came to the very port, from the very address and port that something was sent to.
+    /// It came to the very port, from the very address and port that something was sent to; without ports, the
+    /// protocol says all, which may be that of a header put in front.
     fn is_reply(&self, ip: &Ip) -> bool {
+        let ports = ip.ports.filter(|(_, sport, dport)| (*sport, *dport) == (0, 0));
         let (Some((src, dst)), Some((proto, sport, dport))) =
-            (self.sent.addresses, self.sent.ports)
+            (self.sent.addresses, ports.or(self.sent.ports))
         else {
             return false;
         };
@@ -279,9 +282,8 @@ pub fn is_background(scene: &Scene, begun: &Begun, at: usize, arrival: Arrival) 
             let own = Some(number);
             let is_own = kind != Kind::Apart && scene.network_of(ip.src) == own;
             let is_for_link = scene.network_of(ip.dst) == own || is_link_local(ip.dst);
-            let is_asked_for = ip.ports.is_some_and(|(sport, dport)| {
-                let reply =
-                    (ip.proto, ip.src, sport, u16::MIN)..=(ip.proto, ip.src, sport, u16::MAX);
+            let is_asked_for = ip.ports.is_some_and(|(proto, sport, dport)| {
+                let reply = (proto, ip.src, sport, u16::MIN)..=(proto, ip.src, sport, u16::MAX);
                 published.is_some_and(|published| published.port == dport)
                     || kind != Kind::Internal && begun.range(reply).next().is_some()
             });

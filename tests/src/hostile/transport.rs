@@ -63,6 +63,8 @@ pub fn random(
         }
         Kind::Other(proto) => packet.payload = opaque(proto, &packet, payload, scene, random),
         Kind::Tcp(_)
+        | Kind::TcpWithMss(..)
+        | Kind::Sctp(_)
         | Kind::Udp
         | Kind::UdpWithoutChecksum
         | Kind::EchoRequest

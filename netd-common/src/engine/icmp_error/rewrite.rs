@@ -127,7 +127,7 @@ fn rewrite_transport<A: Address, P: Packet>(
     let sport = Delta::of_port(old.sport, to.dport);
     let dport = Delta::of_port(old.dport, to.sport);
     let ports = match old.fields {
-        Fields::Tcp | Fields::Udp | Fields::UdpWithoutChecksum => {
+        Fields::Tcp | Fields::Udp | Fields::Ports | Fields::PortsWithin => {
             packet.store_far(offset, &[to.dport, to.sport]);
             sport.and(dport)
         }
@@ -139,8 +139,7 @@ fn rewrite_transport<A: Address, P: Packet>(
             packet.store_far(offset + ECHO_ID, &to.sport);
             dport
         }
-        // It would name no flow.
-        Fields::LaterFragment => Delta::default(),
+        Fields::None => Delta::default(),
     };
     let Some(checksum_offset) = old.fields.checksum_offset() else {
         return ports;

@@ -170,3 +170,19 @@ fn the_attack_is_the_same_for_the_same_seed() {
     }
     assert_ne!(attack(7).packet(0).frames, attack(8).packet(0).frames);
 }
+
+#[test]
+fn without_ports_the_protocol_makes_a_reply() {
+    let scene = scene();
+    for family in Family::BOTH {
+        let db = scene.stations[DB].address(family);
+        let begun = Begun::from([(50, family.remote(), 0, 0)]);
+        for (proto, expected) in [(50, Some(Way::Reply)), (47, None)] {
+            let reply =
+                Packet::new(Carries::Other(proto), at(family.remote(), 0), at(family.host(), 0));
+            let arrival = Arrival::read(&reply.to(at(db, 0)).frame());
+            assert_eq!(way(&scene, &begun, &sent(CLIENT, &reply), DB, arrival), expected);
+            assert_eq!(way(&scene, &begun, &sent(MALLORY, &reply), DB, arrival), None);
+        }
+    }
+}
