@@ -1,7 +1,7 @@
 //! The text of a published port, and its only parser: Docker's `-p`, short and long.
 //!
 //! ```text
-//!   [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp]      HOSTIP: 192.0.2.1, [2001:db8::1], %eth0
+//!   [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp|sctp]      HOSTIP: 192.0.2.1, [2001:db8::1], %eth0
 //!   published=8080,target=80[,protocol=tcp][,host_ip=192.0.2.1]
 //! ```
 //! A [`PortSpec`] is a wish. Which host port it gets and whether it is free is decided by `desired`.
@@ -45,9 +45,7 @@ pub enum PortSpecError {
          long, or give a single container port"
     )]
     RangesDiffer { host: PortRange, container: PortRange },
-    #[error("sctp ports are not supported yet: use tcp or udp")]
-    Sctp,
-    #[error("{text:?} is not a protocol: use tcp or udp")]
+    #[error("{text:?} is not a protocol: use tcp, udp or sctp")]
     Proto { text: String },
     #[error("{text:?} is not a host address: use 192.0.2.1, [2001:db8::1] or %eth0")]
     HostIp { text: String },
@@ -223,7 +221,7 @@ fn parse_proto(text: &str) -> Result<Proto, PortSpecError> {
     match text.to_ascii_lowercase().as_str() {
         "tcp" => Ok(Proto::Tcp),
         "udp" => Ok(Proto::Udp),
-        "sctp" => Err(PortSpecError::Sctp),
+        "sctp" => Ok(Proto::Sctp),
         _ => Err(PortSpecError::Proto { text: text.to_owned() }),
     }
 }

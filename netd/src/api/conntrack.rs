@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// A flow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConntrackInfo {
-    /// `tcp`, `udp`, `icmp`, `icmpv6`, or the protocol's number.
+    /// `tcp`, `udp`, `sctp`, `icmp`, `icmpv6`, or the protocol's number.
     pub proto: String,
     /// In conntrack(8)'s words.
     pub state: String,

@@ -26,7 +26,7 @@ pub enum ConntrackCommand {
 #[derive(Debug, Args)]
 pub struct FilterArgs {
     /// The protocol
-    #[arg(short = 'p', long, value_parser = ["tcp", "udp", "icmp", "icmpv6", "sctp"])]
+    #[arg(short = 'p', long, value_parser = ["tcp", "udp", "sctp", "icmp", "icmpv6"])]
     proto: Option<String>,
     /// The source of the original direction: an address or a prefix
     #[arg(short = 's', long, value_name = "ADDRESS", visible_alias = "src", value_parser = prefix)]

@@ -151,7 +151,7 @@ pub struct ConnectArgs {
     /// The most flows that it may have; the daemon's default by default
     #[arg(long, value_name = "N")]
     max_flows: Option<NonZeroU32>,
-    /// Publish a port: [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp]
+    /// Publish a port: [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp|sctp]
     #[arg(short = 'p', long = "publish", value_name = "SPEC")]
     ports: Vec<PortSpec>,
 }

@@ -17,7 +17,7 @@ pub enum PortCommand {
     /// Publish ports of a running endpoint
     Add {
         endpoint: String,
-        /// [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp]
+        /// [HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|udp|sctp]
         #[arg(required = true, value_name = "SPEC")]
         specs: Vec<PortSpec>,
     },

@@ -104,7 +104,7 @@ fn wrong_usage_is_refused() {
         ("netd network connect a", MissingRequiredArgument),
         ("netd network connect a b --ip 2001:db8::1", ValueValidation),
         ("netd network connect a b --mac 02", ValueValidation),
-        ("netd network connect a b -p 80/sctp", ValueValidation),
+        ("netd network connect a b -p 80/dccp", ValueValidation),
         ("netd network rm", MissingRequiredArgument),
         ("netd network allow a", MissingRequiredArgument),
         ("netd port add web", MissingRequiredArgument),

@@ -150,9 +150,9 @@ fn proto_name(number: u8) -> String {
     match number {
         proto::TCP => "tcp".to_owned(),
         proto::UDP => "udp".to_owned(),
+        proto::SCTP => "sctp".to_owned(),
         proto::ICMP => "icmp".to_owned(),
         proto::ICMPV6 => "icmpv6".to_owned(),
-        proto::SCTP => "sctp".to_owned(),
         number => number.to_string(),
     }
 }

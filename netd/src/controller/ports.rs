@@ -37,7 +37,7 @@ impl Controller {
         let mut endpoint = self.desired.endpoint(name)?.clone();
         endpoint.ports.retain(|port| !ports.iter().any(|gone| gone.slot == port.slot));
         self.change_ports(endpoint)?;
-        // A TCP connection may be finished; UDP has none, so its packets follow the change at once.
+        // A TCP or SCTP connection may be finished; UDP has none, so its packets follow the change at once.
         let ended = ports.iter().filter(|port| kill || port.proto == Proto::Udp);
         self.datapath.end_flows(ended.map(|port| port.slot))?;
         Ok(infos.into_iter().map(Item::Port).collect())

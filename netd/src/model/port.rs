@@ -24,6 +24,7 @@ pub struct PublishedPort {
 pub enum Proto {
     Tcp,
     Udp,
+    Sctp,
 }
 
 /// Where a port is published. Its text is `*`, an address, `%` and an interface, or `-`.
@@ -90,6 +91,7 @@ impl fmt::Display for Proto {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
         })
     }
 }

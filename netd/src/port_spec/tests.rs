@@ -22,6 +22,7 @@ fn the_short_form_is_dockers() {
     check("80", "80/tcp");
     check("80/udp", "80/udp");
     check("80/TCP", "80/tcp");
+    check("9899:9899/sctp", "9899:9899/sctp");
     check("8080:80", "8080:80/tcp");
     check(":80", "80/tcp");
     check(":8080:80", "8080:80/tcp");
@@ -44,6 +45,7 @@ fn the_long_form_means_the_same() {
     check("published=8080,target=80", "8080:80/tcp");
     check("target=80", "80/tcp");
     check("target=53,published=53,protocol=udp,host_ip=192.0.2.1", "192.0.2.1:53:53/udp");
+    check("published=36412,target=36412,protocol=SCTP", "36412:36412/sctp");
     check("target=80,published=8080,host_ip=2001:db8::1", "[2001:db8::1]:8080:80/tcp");
     check("target=80,published=8080,host_ip=[2001:db8::1]", "[2001:db8::1]:8080:80/tcp");
     check("target=80,published=8000-8010,host_ip=%eth0", "%eth0:8000-8010:80/tcp");
@@ -62,7 +64,6 @@ fn what_is_wrong_is_said() {
     check_refused("90-80:90-80", "the range 90-80 runs backwards: write 80-90");
     check_refused("80-90:80-91", "host ports 80-90 and container ports 80-91 differ in number");
     check_refused("80:80-81", "differ in number");
-    check_refused("80/sctp", "sctp ports are not supported yet");
     check_refused("80/icmp", "\"icmp\" is not a protocol");
     check_refused("80/", "\"\" is not a protocol");
     check_refused("localhost:80:80", "\"localhost\" is not a host address");
@@ -94,7 +95,7 @@ fn specs() -> impl Strategy<Value = PortSpec> {
         any::<IpAddr>().prop_map(HostIp::Address),
         "[a-z]{1,10}[0-9]{1,4}".prop_map(HostIp::Interface),
     ];
-    let proto = prop_oneof![Just(Proto::Tcp), Just(Proto::Udp)];
+    let proto = prop_oneof![Just(Proto::Tcp), Just(Proto::Udp), Just(Proto::Sctp)];
     let range = (1_u16.., any::<u16>())
         .prop_map(|(first, span)| PortRange::new(first, first.saturating_add(span)).unwrap());
     let both = (range, 1_u16.., any::<bool>()).prop_map(|(host, first, is_single)| {

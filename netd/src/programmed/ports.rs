@@ -93,5 +93,6 @@ fn number(proto: Proto) -> u8 {
     match proto {
         Proto::Tcp => proto::TCP,
         Proto::Udp => proto::UDP,
+        Proto::Sctp => proto::SCTP,
     }
 }
