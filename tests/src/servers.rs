@@ -2,10 +2,11 @@
 
 use std::{
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
-use crate::{netns::Namespace, process::Running};
+use crate::{condition::eventually, netns::Namespace, process::Running};
 
 /// How large the file is that [`nginx`] serves as `/big`.
 pub const BIG_FILE_BYTES: u64 = 4 << 20;
@@ -130,6 +131,28 @@ pub fn dns(namespace: &Namespace, ipv4: &str, ipv6: &str) -> Server {
     }
     Server { _running: vec![running], dir }
 }
+
+/// Starts a tunnel of IP packets without link-layer header between two machines, in UDP over IPv4: socat.
+/// The device is called `tun0` on both.
+///
+/// # Panics
+/// Where it cannot be started.
+#[track_caller]
+pub fn tunnel(one: (&Namespace, IpAddr), other: (&Namespace, IpAddr)) -> Server {
+    let dir = directory(one.0, "tunnel", TUNNEL_PORT);
+    let running = [(one.0, other.1), (other.0, one.1)].map(|(namespace, peer)| {
+        let device = "TUN,tun-name=tun0,iff-no-pi,iff-up";
+        let datagrams = format!("UDP4-DATAGRAM:{peer}:{TUNNEL_PORT},bind=:{TUNNEL_PORT}");
+        let log = dir.join(namespace.name());
+        let running = Running::start(namespace.path(), &log, "socat", &[device, &datagrams]);
+        eventually("the tunnel is there", || namespace.has_link("tun0"));
+        namespace.wait_for_listener("udp", TUNNEL_PORT);
+        running
+    });
+    Server { _running: running.into(), dir }
+}
+
+const TUNNEL_PORT: u16 = 4754;
 
 #[track_caller]
 fn directory(namespace: &Namespace, program: &str, port: u16) -> PathBuf {

@@ -2,7 +2,6 @@
 
 use netd_tests::{
     clients::{NoConnection, Transport, dig, fetch, iperf3, pings, pings_at_once, try_fetch},
-    condition::eventually,
     family::Family,
     servers::{self, DNS_NAME},
     topology::{World, at},
@@ -70,20 +69,5 @@ fn a_source_that_is_not_of_the_network_does_not_leave() {
         let line = format!("ping -n -q -c 1 -W 0.5 -I {foreign} {}", family.remote());
         assert!(!app.namespace.run(&line).is_ok());
         assert!(world.packets("source_not_in_subnet") > before);
-    }
-}
-
-#[test]
-fn a_protocol_that_cannot_be_translated_does_not_leave() {
-    let world = World::new();
-    world.network("front", 1, "");
-    let app = world.container("app", "front", "");
-    for family in Family::BOTH {
-        // SCTP's number on packets without any header of it.
-        let to = family.pick("IP4-SENDTO:198.51.100.7:132", "IP6-SENDTO:[2001:db8:2::7]:132");
-        app.namespace.run(&format!("socat -u /proc/version {to}")).ok();
-        eventually(&format!("the {family} packet is counted"), || {
-            world.packets("unsupported_protocol") >= family.pick(1, 2)
-        });
     }
 }
