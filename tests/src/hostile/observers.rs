@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     arrival::Arrival,
-    attack::Attack,
+    attack::{Attack, Sent},
     mark::Mark,
     table::{self, Begun, Way},
     tally::ArrivedTally,
@@ -91,7 +91,7 @@ impl<'a> Observers<'a> {
                 let Some(way) = table::way(scene, &self.begun, &sent, at, arrival) else {
                     return false;
                 };
-                self.note_begun(way, arrival);
+                self.note_begun(way, &sent, arrival);
                 self.seen.arrived.count(scene.stations[at].name, way);
             }
             Some(Mark::CutOff) | None => {
@@ -102,9 +102,10 @@ impl<'a> Observers<'a> {
         true
     }
 
-    fn note_begun(&mut self, way: Way, arrival: Arrival) {
+    /// A later fragment does not say which ports its flow has: those that it was sent with, as a rule.
+    fn note_begun(&mut self, way: Way, sent: &Sent, arrival: Arrival) {
         if let (Way::Translated, Arrival::Ip(ip)) = (way, arrival)
-            && let Some((proto, sport, dport)) = ip.ports
+            && let Some((proto, sport, dport)) = ip.ports.or(sent.ports)
         {
             self.begun.insert((proto, ip.dst, dport, sport));
         }

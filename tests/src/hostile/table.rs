@@ -7,9 +7,10 @@
 //! container, open network     container, same network     anything
 //! container, icc=false        container, same network     ARP, neighbour solicitation and advertisement,
 //!                                                         ethertypes other than IP, published ports,
-//!                                                         their replies, what the host answers a forged
-//!                                                         source
-//! container                   container, other network    published ports, their replies
+//!                                                         their replies, errors of flows between the two,
+//!                                                         what the host answers a forged source
+//! container                   container, other network    published ports, their replies, errors of flows
+//!                                                         between the two
 //! outside                     container                   published ports, replies and errors of flows
 //!                                                         that the container has begun
 //! container                   outside                     translated packets, replies of published ports,
@@ -104,9 +105,10 @@ impl Relation {
                 Way::NotIp,
                 Way::Published,
                 Way::ReplyToContainer,
+                Way::OwnError,
                 Way::HostAnswer,
             ],
-            Self::OtherNetworks => &[Way::Published, Way::ReplyToContainer],
+            Self::OtherNetworks => &[Way::Published, Way::ReplyToContainer, Way::OwnError],
             Self::FromOutside => &[Way::Published, Way::Reply, Way::OwnError],
             Self::ToOutside => &[Way::Translated, Way::PublishedReply, Way::OwnError],
             Self::Internal => &[],
@@ -228,14 +230,19 @@ impl Case<'_> {
         is_begun && dst == Family::of(dst).host() && ip.src == src && self.is_addressed_near(ip)
     }
 
-    /// One end of the quoted flow is the container, the other outside.
+    /// The quoted flow may be one between the two.
     fn is_own_error(&self, ip: &Ip) -> bool {
         let (container, is_addressed) = match self.station().place {
             Place::Outside => (self.sent.attacker, self.is_translated(ip)),
             Place::Network(..) => (self.at, self.is_addressed_near(ip)),
         };
+        // Guests share a published port, one after the other.
+        let host_port = |at: usize| self.scene.stations[at].published.map(|port| port.host_port);
         let is_own = self.sent.quotes.is_some_and(|quoted| match quoted {
-            Quoted::Of(station) => station == container,
+            Quoted::Of(station) => {
+                station == container
+                    || host_port(station).is_some() && host_port(station) == host_port(container)
+            }
             Quoted::Translated | Quoted::Own => true,
         });
         is_own && is_addressed
