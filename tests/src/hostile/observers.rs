@@ -7,9 +7,10 @@ use std::{
 };
 
 use super::{
-    arrival::Arrival,
-    attack::{Attack, Sent},
+    arrival::{Arrival, Ports},
+    attack::Attack,
     mark::Mark,
+    scene::Place,
     table::{self, Begun, Way},
     tally::ArrivedTally,
     wire::Wire,
@@ -91,21 +92,32 @@ impl<'a> Observers<'a> {
                 let Some(way) = table::way(scene, &self.begun, &sent, at, arrival) else {
                     return false;
                 };
-                self.note_begun(way, &sent, arrival);
+                if way == Way::Translated {
+                    // A later fragment does not say which ports its flow has: those that it was sent with,
+                    // as a rule.
+                    self.note_begun(arrival, |ports| ports.or(sent.ports));
+                }
                 self.seen.arrived.count(scene.stations[at].name, way);
             }
             Some(Mark::CutOff) | None => {
                 self.seen.background += 1;
-                return table::is_background(scene, &self.begun, at, arrival);
+                let is_background = table::is_background(scene, &self.begun, at, arrival);
+                if scene.stations[at].place == Place::Outside {
+                    // Cut short by a wrong length. The host itself sends nothing without ports.
+                    self.note_begun(arrival, |ports| {
+                        ports.filter(|ports| (ports.1, ports.2) == (0, 0))
+                    });
+                }
+                return is_background;
             }
         }
         true
     }
 
-    /// A later fragment does not say which ports its flow has: those that it was sent with, as a rule.
-    fn note_begun(&mut self, way: Way, sent: &Sent, arrival: Arrival) {
-        if let (Way::Translated, Arrival::Ip(ip)) = (way, arrival)
-            && let Some((proto, sport, dport)) = ip.ports.or(sent.ports)
+    /// Notes the flow of a packet that has left translated, with the ports that it is of.
+    fn note_begun(&mut self, arrival: Arrival, ports: impl Fn(Option<Ports>) -> Option<Ports>) {
+        if let Arrival::Ip(ip) = arrival
+            && let Some((proto, sport, dport)) = ports(ip.ports)
         {
             self.begun.insert((proto, ip.dst, dport, sport));
         }

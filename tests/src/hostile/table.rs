@@ -196,6 +196,10 @@ impl Case<'_> {
         })
     }
 
+    fn is_from_host(&self, ip: &Ip) -> bool {
+        self.scene.is_host(ip.src) && self.sent.addresses.is_some_and(|(_, dst)| dst == ip.dst)
+    }
+
     fn is_translated(&self, ip: &Ip) -> bool {
         let is_from_host = ip.src == Family::of(ip.src).host();
         is_from_host && self.sent.addresses.is_some_and(|(_, dst)| dst == ip.dst)
@@ -233,7 +237,8 @@ impl Case<'_> {
     /// The quoted flow may be one between the two.
     fn is_own_error(&self, ip: &Ip) -> bool {
         let (container, is_addressed) = match self.station().place {
-            Place::Outside => (self.sent.attacker, self.is_translated(ip)),
+            // From the address of the host that was asked.
+            Place::Outside => (self.sent.attacker, self.is_from_host(ip)),
             Place::Network(..) => (self.at, self.is_addressed_near(ip)),
         };
         // Guests share a published port, one after the other.
