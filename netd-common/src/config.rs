@@ -20,8 +20,6 @@ pub struct DatapathConfig {
     pub flags: u32,
     /// The most flows of one family; the tables of both families are of one size.
     pub max_flows: u32,
-    /// Always zero; brings the size to a multiple of 8.
-    pub reserved: u32,
 }
 
 map_type! {
@@ -40,8 +38,10 @@ impl ConfigFlags {
     pub const TCP_LOOSE: u32 = 1 << 2;
     /// At least one network lowers the MSS of its connections.
     pub const MSS_CLAMPED: u32 = 1 << 3;
+    /// A network's source ports are given independently of destinations, so mappings are worth a look.
+    pub const MAPPINGS: u32 = 1 << 4;
     /// The flags that follow from what the other maps hold.
-    pub const OF_CONTENTS: u32 = Self::RANGES_PUBLISHED | Self::MSS_CLAMPED;
+    pub const OF_CONTENTS: u32 = Self::RANGES_PUBLISHED | Self::MSS_CLAMPED | Self::MAPPINGS;
 }
 
 /// The elements of the map of reserved ports: a bit a port.
@@ -62,7 +62,6 @@ impl DatapathConfig {
             timeout_secs: Timeout::of_profile(Profile::Linux),
             flags: ConfigFlags::TCP_LOOSE,
             max_flows: u32::MAX,
-            reserved: 0,
         }
     };
 

@@ -59,8 +59,18 @@ pub struct CtKey<A> {
     pub proto: u8,
     /// A [`Scope`].
     pub scope: u8,
-    /// Always zero; keeps the key free of padding.
+    /// A [`Zone`].
     pub zone: u16,
+}
+
+/// What a key stands for: no packet's key has another zone than [`Zone::FLOWS`].
+pub struct Zone;
+
+impl Zone {
+    /// A flow.
+    pub const FLOWS: u16 = 0;
+    /// A source port that is given independently of destinations: a flow whose remote end is nobody.
+    pub const MAPPINGS: u16 = 1;
 }
 
 /// What is known of one direction of a flow.
@@ -142,8 +152,12 @@ impl CtFlags {
     pub const SNAT: u16 = 1 << 2;
     /// The flow takes the redirecting path in both directions.
     pub const FAST: u16 = 1 << 3;
-    /// The reply half may be found by any remote endpoint (endpoint-independent filtering).
+    /// The source gets its mapping's port, whatever the destination; also on the mapping itself.
     pub const ENDPOINT_INDEPENDENT: u16 = 1 << 4;
+    /// The original direction's destination was found by a mapping.
+    pub const MAPPED: u16 = 1 << 5;
+    /// The flow uses a mapping, or two.
+    pub const USES_MAPPING: u16 = Self::ENDPOINT_INDEPENDENT | Self::MAPPED;
 }
 
 impl<A: Address> CtEntry<A> {
@@ -157,7 +171,7 @@ impl<A: Address> CtEntry<A> {
             dport: self.new_sport,
             proto: key.proto,
             scope: self.peer_scope,
-            zone: 0,
+            zone: key.zone,
         }
     }
 

@@ -76,6 +76,8 @@ impl NetworkFlags {
     pub const STRICT_SOURCE: u32 = 1 << 4;
     /// Without `ICC`, containers do not reach each other's published ports either.
     pub const ICC_STRICT: u32 = 1 << 5;
+    /// Source ports are given independently of destinations (RFC 4787 REQ-1 and REQ-8).
+    pub const ENDPOINT_INDEPENDENT: u32 = 1 << 6;
 }
 
 /// Bits of what is known of an uplink.

@@ -56,6 +56,8 @@ macro_rules! reasons {
                     Self::PublishedReply => Self::PublishedReplyRedirected,
                     Self::Masqueraded => Self::MasqueradedRedirected,
                     Self::MasqueradeReply => Self::MasqueradeReplyRedirected,
+                    Self::Mapped => Self::MappedRedirected,
+                    Self::MappedReply => Self::MappedReplyRedirected,
                     Self::SameNetwork => Self::SameNetworkRedirected,
                     Self::NetworksAllowed => Self::NetworksAllowedRedirected,
                     Self::IcmpErrorOfFlow => Self::IcmpErrorOfFlowRedirected,
@@ -112,6 +114,10 @@ reasons! {
     Masqueraded = "masqueraded", Pass;
     /// The reply to a masqueraded packet: destination translated back.
     MasqueradeReply = "masquerade_reply", Pass;
+    /// From outside to a source port of a container's (nat=eim): destination translated.
+    Mapped = "mapped", Pass;
+    /// The reply to such a packet: source translated back.
+    MappedReply = "mapped_reply", Pass;
     /// Of a flow that is tracked but not translated.
     Untranslated = "untranslated", Pass;
     /// An ICMP error about a flow that is known: translated with what it quotes.
@@ -124,6 +130,10 @@ reasons! {
     MasqueradedRedirected = "masqueraded_redirected", Redirect;
     /// As masquerade_reply, past the host's stack.
     MasqueradeReplyRedirected = "masquerade_reply_redirected", Redirect;
+    /// As mapped, past the host's stack.
+    MappedRedirected = "mapped_redirected", Redirect;
+    /// As mapped_reply, past the host's stack.
+    MappedReplyRedirected = "mapped_reply_redirected", Redirect;
     /// As untranslated, past the host's stack.
     UntranslatedRedirected = "untranslated_redirected", Redirect;
     /// As same_network, past the bridge.

@@ -91,7 +91,9 @@ pub trait FamilyTables<A: Address>: Tables {
     fn with_work<R>(&self, run: impl FnOnce(&mut Work<A>) -> R) -> Option<R>;
     /// Lends the memory that a new flow is described in; `fill` sets every field.
     fn describe_flow(&self, fill: impl FnOnce(&mut NewFlow<A>));
-    /// Inserts both halves of the flow that was described: [`crate::engine::insert_pair`] with memory to
+    /// Lends the same memory with what was described.
+    fn with_description<R>(&self, run: impl FnOnce(&mut NewFlow<A>) -> R) -> Option<R>;
+    /// Inserts both halves of the flow or the mapping that was described: [`crate::engine::insert_pair`] with memory to
     /// build them in. A step of its own, so that the verifier looks at it once and not at every path that
     /// leads to it.
     ///
@@ -143,10 +145,22 @@ pub struct Work<A> {
     pub afterwards: Afterwards,
     /// What is read of an ICMP error, and what it becomes.
     pub error: ErrorWork<A>,
-    /// Whether a program has judged the packet before, and begun its flow.
-    pub is_again: bool,
+    /// What a program that has judged the packet before has begun for it.
+    pub begun: Begun,
     /// What is to be remembered of a fragment.
     pub remembered: Remembered<A>,
+}
+
+/// How far a packet has come that begins a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Begun {
+    /// Nobody has judged it before.
+    Nothing,
+    /// The mapping that its flow needs is there.
+    Mapping,
+    /// Its flow is there.
+    Flow,
 }
 
 /// Memory for an ICMP error.
@@ -176,7 +190,7 @@ impl<A: Address> Work<A> {
             to: MaybeUninit::uninit(),
             error: ErrorWork { quote: MaybeUninit::uninit(), to: MaybeUninit::uninit() },
             afterwards: Afterwards::Nothing,
-            is_again: false,
+            begun: Begun::Nothing,
             remembered: Remembered { key, first, piece, reason },
         }
     }

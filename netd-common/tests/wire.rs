@@ -186,6 +186,9 @@ impl<A: Address> FamilyTables<A> for Host {
     fn describe_flow(&self, _: impl FnOnce(&mut NewFlow<A>)) {
         unreachable!("{NOT_ASKED}")
     }
+    fn with_description<R>(&self, _: impl FnOnce(&mut NewFlow<A>) -> R) -> Option<R> {
+        unreachable!("{NOT_ASKED}")
+    }
     fn insert_pair(&self) -> Result<(), Reason> {
         unreachable!("{NOT_ASKED}")
     }

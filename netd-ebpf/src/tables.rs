@@ -285,6 +285,12 @@ impl<A: FamilyMaps> FamilyTables<A> for KernelTables {
     }
 
     #[inline(always)]
+    fn with_description<R>(&self, run: impl FnOnce(&mut NewFlow<A>) -> R) -> Option<R> {
+        // SAFETY: as above.
+        A::scratch().get_ptr_mut(0).map(|scratch| run(unsafe { &mut (*scratch).new }))
+    }
+
+    #[inline(always)]
     fn insert_pair(&self) -> Result<(), Reason> {
         match A::insert_pair(self.skb) {
             0 => Ok(()),

@@ -26,7 +26,7 @@ pub use info::{
 };
 
 use crate::{
-    model::{DatapathMode, GatewayMode, MacAddr},
+    model::{DatapathMode, GatewayMode, MacAddr, NatMode},
     port_spec::PortSpec,
 };
 
@@ -110,6 +110,8 @@ pub struct NetworkCreate {
     pub bridge: Option<String>,
     #[serde(default)]
     pub max_flows: Option<NonZeroU32>,
+    #[serde(default)]
+    pub nat: Option<NatMode>,
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
 }

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::{
     ipam::{Pool, PoolError},
-    model::DatapathMode,
+    model::{DatapathMode, NatMode},
 };
 
 pub use timeouts::Timeouts;
@@ -75,6 +75,8 @@ pub struct DatapathConfig {
     pub max_flows_per_network: Option<NonZeroU32>,
     /// Whether connections are picked up in the middle.
     pub tcp_loose: bool,
+    /// How source ports are given on networks that do not say it themselves.
+    pub nat: NatMode,
 }
 
 /// Whether hostile frames end in the drivers of uplinks.
@@ -195,6 +197,7 @@ impl Default for DatapathConfig {
             max_flows_per_endpoint: None,
             max_flows_per_network: None,
             tcp_loose: true,
+            nat: NatMode::default(),
         }
     }
 }

@@ -295,6 +295,7 @@ impl Controller {
                 self.config.datapath.max_flows_per_endpoint,
                 self.config.datapath.max_flows_per_network,
             ],
+            default_nat: self.config.datapath.nat,
             fast_networks: self.paths.fast().cloned().collect(),
             ..self.host.facts(&self.desired, named, &self.devices.uplinks)
         };

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32};
 use clap::ValueEnum as _;
 use thiserror::Error;
 
-use crate::model::{GatewayMode, MssClamp, is_ifname};
+use crate::model::{GatewayMode, MssClamp, NatMode, is_ifname};
 
 /// What the options of a network ask for; `None` where they say nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,7 @@ pub struct DriverOptions {
     pub internal: Option<bool>,
     pub mtu: Option<u32>,
     pub max_flows: Option<NonZeroU32>,
+    pub nat: Option<NatMode>,
     /// IPv4's, IPv6's.
     pub gateway_modes: [Option<GatewayMode>; 2],
     pub strict_source: bool,
@@ -55,7 +56,7 @@ const KNOWN: &str = "com.docker.network.bridge.name, com.docker.network.bridge.e
     com.docker.network.bridge.inhibit_ipv4, com.docker.network.bridge.trusted_host_interfaces, \
     com.docker.network.container_iface_prefix, com.docker.network.driver.mtu, \
     com.docker.network.enable_ipv6, com.docker.network.host_ipv4, com.docker.network.host_ipv6, \
-    com.docker.network.internal, icc_published, isolate, max_flows, mss_clamp, mtu, outbound_addr4, \
+    com.docker.network.internal, icc_published, isolate, max_flows, mss_clamp, mtu, nat, outbound_addr4, \
     outbound_addr6, strict_src";
 
 impl DriverOptions {
@@ -91,6 +92,7 @@ impl DriverOptions {
             }
             (_, "com.docker.network.driver.mtu" | "mtu") => self.mtu = Some(opt.mtu()?),
             (_, "max_flows") => self.max_flows = Some(opt.flows()?),
+            (_, "nat") => self.nat = Some(opt.nat_mode()?),
             (_, "com.docker.network.enable_ipv6") => self.ipv6 = Some(opt.bool()?),
             (_, "com.docker.network.enable_ipv4") => opt.only("true")?,
             (_, "com.docker.network.internal") => self.internal = Some(opt.bool()?),
@@ -137,6 +139,10 @@ impl Opt<'_> {
 
     fn mss_clamp(&self) -> Result<MssClamp, DriverOptionError> {
         self.value.parse().map_err(|_| self.wrong("auto or a number of bytes from 88 to 65495"))
+    }
+
+    fn nat_mode(&self) -> Result<NatMode, DriverOptionError> {
+        NatMode::from_str(self.value, false).map_err(|_| self.wrong("edm or eim"))
     }
 
     fn address(&self, is_ipv6: bool) -> Result<IpAddr, DriverOptionError> {
@@ -192,7 +198,7 @@ impl Opt<'_> {
 mod tests {
     use std::{collections::BTreeMap, num::NonZeroU32};
 
-    use super::{DriverOptionError, DriverOptions, GatewayMode, MssClamp};
+    use super::{DriverOptionError, DriverOptions, GatewayMode, MssClamp, NatMode};
 
     fn parse(key: &str, value: &str) -> Result<DriverOptions, DriverOptionError> {
         DriverOptions::parse(&BTreeMap::from([(key.to_owned(), value.to_owned())]))
@@ -226,6 +232,8 @@ mod tests {
         let max_flows = NonZeroU32::new(500);
         check("max_flows", "500", DriverOptions { max_flows, ..empty() });
         assert!(matches!(parse("max_flows", "0"), Err(DriverOptionError::Value { .. })));
+        check("nat", "eim", DriverOptions { nat: Some(NatMode::Eim), ..empty() });
+        assert!(matches!(parse("nat", "full-cone"), Err(DriverOptionError::Value { .. })));
         check("isolate", "true", empty());
         check("isolate", "strict", empty());
         let gateway_modes = [None, Some(GatewayMode::Routed)];

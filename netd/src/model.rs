@@ -54,6 +54,9 @@ pub struct Network {
     /// The most flows of its containers together, if not the daemon's default.
     #[serde(default)]
     pub max_flows: Option<NonZeroU32>,
+    /// How source ports are given, if not as the daemon's default says.
+    #[serde(default)]
+    pub nat: Option<NatMode>,
     /// The bridge gets no IPv4 address: another device has the gateway's.
     #[serde(default)]
     pub inhibit_ipv4: bool,
@@ -97,6 +100,17 @@ pub enum GatewayMode {
     Routed,
     /// Not at all, and the bridge has no address; for internal networks
     Isolated,
+}
+
+/// How the source ports of masqueraded flows are given, in the words of RFC 4787.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum NatMode {
+    /// Endpoint-dependent: for each connection, which alone is answered, as Linux does
+    #[default]
+    Edm,
+    /// Endpoint-independent: one port for all destinations, at which everybody reaches the sender
+    Eim,
 }
 
 /// Which way packets take between an uplink and a container.
@@ -191,6 +205,15 @@ impl fmt::Display for GatewayMode {
             Self::NatUnprotected => "nat-unprotected",
             Self::Routed => "routed",
             Self::Isolated => "isolated",
+        })
+    }
+}
+
+impl fmt::Display for NatMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Edm => "edm",
+            Self::Eim => "eim",
         })
     }
 }

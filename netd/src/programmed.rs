@@ -29,7 +29,7 @@ use netd_common::{
 
 use crate::{
     desired::Desired,
-    model::{self, GatewayMode, MssClamp},
+    model::{self, GatewayMode, MssClamp, NatMode},
     uplinks::masquerade::MasqueradeSource,
 };
 
@@ -57,6 +57,8 @@ pub(crate) struct HostFacts {
     pub(crate) fast_networks: BTreeSet<String>,
     /// The most flows of an endpoint and of a network that do not say it themselves.
     pub(crate) default_flow_limits: [Option<NonZeroU32>; 2],
+    /// How source ports are given on networks that do not say it themselves.
+    pub(crate) default_nat: NatMode,
     /// Which source a packet gets, by uplink and destination.
     pub(crate) masquerade_sources: Vec<MasqueradeSource>,
 }
@@ -153,7 +155,10 @@ impl Programmed {
         let has_ranges =
             !self.v4.published_ranges.is_empty() || !self.v6.published_ranges.is_empty();
         let clamps = self.networks.values().any(|network| network.mss_clamp != 0);
-        flag(has_ranges, ConfigFlags::RANGES_PUBLISHED) | flag(clamps, ConfigFlags::MSS_CLAMPED)
+        let has = |flag| self.networks.values().any(|network| network.has(flag));
+        flag(has_ranges, ConfigFlags::RANGES_PUBLISHED)
+            | flag(clamps, ConfigFlags::MSS_CLAMPED)
+            | flag(has(NetworkFlags::ENDPOINT_INDEPENDENT), ConfigFlags::MAPPINGS)
     }
 }
 
@@ -189,6 +194,10 @@ fn network(network: &model::Network, bridge_ifindex: u32, host: &HostFacts) -> N
         | flag(network.icc, NetworkFlags::ICC)
         | flag(network.strict_source, NetworkFlags::STRICT_SOURCE)
         | flag(network.icc_strict && !network.icc, NetworkFlags::ICC_STRICT)
+        | flag(
+            network.nat.unwrap_or(host.default_nat) == NatMode::Eim,
+            NetworkFlags::ENDPOINT_INDEPENDENT,
+        )
         | flag(host.fast_networks.contains(&network.name), NetworkFlags::FAST);
     Network {
         v4: side(network),

@@ -126,6 +126,8 @@ pub(crate) fn translates(reason: Reason) -> bool {
                 | Reason::PublishedReply
                 | Reason::Masqueraded
                 | Reason::MasqueradeReply
+                | Reason::Mapped
+                | Reason::MappedReply
                 | Reason::Untranslated
                 | Reason::NotDeliverable
                 | Reason::IcmpErrorOfFlow
@@ -136,6 +138,7 @@ pub(crate) fn translates(reason: Reason) -> bool {
 pub(crate) fn flow(is_begun_outside: bool, seen: &Packet, becomes: &Packet) -> [Half; 2] {
     [
         Half {
+            is_mapping: false,
             is_on_uplink: is_begun_outside,
             proto: seen.proto(),
             src: seen.src,
@@ -145,6 +148,7 @@ pub(crate) fn flow(is_begun_outside: bool, seen: &Packet, becomes: &Packet) -> [
             redirected_to: 0,
         },
         Half {
+            is_mapping: false,
             is_on_uplink: !is_begun_outside,
             proto: seen.proto(),
             src: becomes.dst,

@@ -3,7 +3,13 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
-use netd_common::{counters::Counter, names, network::UplinkFlags, reason::Reason};
+use netd_common::{
+    config::{ConfigFlags, DatapathConfig},
+    counters::Counter,
+    names,
+    network::{FamilyFlags, NetworkFlags, UplinkFlags},
+    reason::Reason,
+};
 use netd_tests::{
     family::Family,
     packet::{ACK, Kind, OTHER_MAC, Packet, SYN},
@@ -14,7 +20,7 @@ use crate::{
     expect::flow,
     host::{
         At, DNS, DNS_SLOT, FROM_UPLINK, Host, MTU, NET_A, OPEN, ROUTED, TO_UPLINK, WEB, bridge,
-        bridge_mac, end, from_endpoint, inside, mac, on_a_fast_host, port, slot,
+        bridge_mac, end, from_endpoint, inside, mac, network, on_a_fast_host, port, slot,
     },
     policy::ip,
 };
@@ -124,6 +130,30 @@ fn a_container_reaches_the_world_and_is_answered() -> Result<()> {
             host.hands_over(FROM_UPLINK, &answer, Reason::MasqueradeReplyRedirected, to, &[])?;
         }
         Ok(())
+    })
+}
+
+#[test]
+fn the_world_reaches_a_port_that_a_container_sends_from() -> Result<()> {
+    on_a_fast_host(|host, family| {
+        forwarding(host, family, UplinkFlags::ETHERNET)?;
+        let flags = NetworkFlags::ICC | NetworkFlags::FAST | NetworkFlags::ENDPOINT_INDEPENDENT;
+        host.datapath.set_network(NET_A, &network(NET_A, FamilyFlags::MASQUERADE, flags)?)?;
+        let flags = ConfigFlags::MAPPINGS;
+        host.datapath.configure(&DatapathConfig { flags, ..DatapathConfig::DEFAULT })?;
+        let call =
+            Packet::new(Kind::Udp, end(inside(family, NET_A, 2), 5000), end(family.remote(), 53));
+        let outside = end(family.host(), 5000);
+        let (reason, _) = host.meets(OWN, &to_gateway(&call))?;
+        ensure!(reason == Reason::MasqueradedRedirected, "{reason:?}");
+        host.look_again()?;
+        let unknown = Packet::new(Kind::Udp, end(family.client(), 7777), outside);
+        let entering = unknown.to(call.src);
+        let begun = redirected(flow(true, &unknown, &entering), port(NET_A, 2), 0);
+        let to = (&entering, NET_A, 2);
+        host.hands_over(FROM_UPLINK, &unknown, Reason::MappedRedirected, to, &begun)?;
+        let answer = entering.reply();
+        host.sends_out(&answer, Reason::MappedReplyRedirected, &answer.from(outside), &[])
     })
 }
 

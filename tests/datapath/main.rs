@@ -16,6 +16,7 @@ mod inside;
 mod lifetime;
 mod loading;
 mod malformed;
+mod mappings;
 mod policy;
 mod protocols;
 mod source_ports;

@@ -14,4 +14,5 @@ pub mod prog;
 pub mod raw;
 pub mod reasons;
 pub mod servers;
+pub mod stun;
 pub mod topology;

@@ -19,6 +19,7 @@ mod fast_path;
 mod flood;
 mod flow_states;
 mod fragments;
+mod full_cone;
 mod gateway_modes;
 mod guards;
 mod hostile;

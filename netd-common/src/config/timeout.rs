@@ -50,6 +50,8 @@ pub enum Timeout {
     SctpHeartbeatSent,
     /// Any other protocol.
     Generic,
+    /// An endpoint-independent mapping by which its container has sent nothing.
+    Mapping,
 }
 
 /// A set of timeouts to begin with.
@@ -67,7 +69,7 @@ pub enum Profile {
 
 impl Timeout {
     /// How many timers there are.
-    pub const COUNT: usize = 23;
+    pub const COUNT: usize = 24;
 
     /// Every timer with its name and its values by [`Profile`]. Units: seconds.
     pub const ALL: [(Self, &'static str, [u32; 3]); Self::COUNT] = [
@@ -95,6 +97,7 @@ impl Timeout {
         (Self::SctpShutdownAckSent, "sctp_shutdown_ack_sent", [3, 3, 3]),
         (Self::SctpHeartbeatSent, "sctp_heartbeat_sent", [30, 30, 30]),
         (Self::Generic, "generic", [600, 600, 120]),
+        (Self::Mapping, "mapping", [120, 300, 60]),
     ];
 
     /// The values of a profile, by timer. Units: seconds.
@@ -142,6 +145,7 @@ mod tests {
         ] {
             at_least(transitory, 240);
         }
+        at_least(Timeout::Mapping, 240);
         at_least(Timeout::Udp, 300);
         at_least(Timeout::UdpStream, 300);
         at_least(Timeout::Icmp, 60);

@@ -2,11 +2,11 @@
 
 use crate::{
     address::{Address, Port, V4, V6},
-    conntrack::{CtEntry, CtFlags, CtKey, Redirect},
+    conntrack::{CtEntry, CtFlags, CtKey, Redirect, Scope, Zone},
     pod::map_type,
 };
 
-/// A flow to be: the original direction's key and what its packets become.
+/// A flow to be, or a mapping: the original direction's key and what its packets become.
 /// Layout: 88 bytes for IPv4, 136 for IPv6.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +39,10 @@ pub struct NewFlow<A> {
     pub reply_scope: u8,
     /// What the first packet carries, bits of [`Seen`].
     pub seen: u8,
+    /// The source port that the flow asks for: its own, or its mapping's.
+    pub wanted: Port,
     /// Always zero.
-    pub reserved: u32,
+    pub reserved: u16,
 }
 
 /// Which source ports are tried for a flow, one after the other. Layout: 16 bytes.
@@ -116,6 +118,12 @@ impl<A: Address> Scratch<A> {
         entry.flags = new.flags;
         entry.seen = new.seen;
         entry.peer_scope = new.reply_scope;
+        if new.key.zone == Zone::MAPPINGS {
+            // The remote end is the flow's that asked for it; the mapping has none.
+            entry.new_dst = A::unspecified();
+            entry.new_dport = Port::ZERO;
+            entry.peer_scope = Scope::Uplink as u8;
+        }
     }
 
     /// Fills in the key of the replies if the source port becomes `new_sport`.

@@ -69,6 +69,8 @@ states! {
     ShutdownAckSent = "SHUTDOWN_ACK_SENT";
     /// SCTP: picked up in the middle and heard from one side only.
     HeartbeatSent = "HEARTBEAT_SENT";
+    /// No flow, but a source port that is given independently of destinations.
+    Mapping = "MAPPING";
 }
 
 impl FlowState {
@@ -161,6 +163,7 @@ impl FlowState {
                 | Self::Assured
                 | Self::ShutdownSent
                 | Self::ShutdownRecd
+                | Self::Mapping
         )
     }
 
@@ -186,6 +189,7 @@ impl FlowState {
             Self::ShutdownRecd => Timeout::SctpShutdownRecd,
             Self::ShutdownAckSent => Timeout::SctpShutdownAckSent,
             Self::HeartbeatSent => Timeout::SctpHeartbeatSent,
+            Self::Mapping => Timeout::Mapping,
             Self::Unreplied | Self::Replied | Self::Assured => match (proto, self) {
                 (proto::UDP, Self::Assured) => Timeout::UdpStream,
                 (proto::UDP, _) => Timeout::Udp,

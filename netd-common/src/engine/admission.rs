@@ -30,17 +30,31 @@ pub(super) fn admit<A: Address, T: FamilyTables<A>>(
     scratch: &mut Scratch<A>,
     now: u32,
 ) -> Result<(), Reason> {
-    if is_at_limit(tables, scratch.new.endpoint_slot) {
-        return Err(Reason::EndpointFlowLimit);
-    }
-    if is_at_limit(tables, FlowCount::of_network(scratch.new.network)) {
-        return Err(Reason::NetworkFlowLimit);
-    }
+    check_limits(tables, scratch.new.endpoint_slot, scratch.new.network)?;
     if tables.flow_count(A::FLOW_COUNTS.live) < tables.max_flows() || displace(tables, scratch, now)
     {
         Ok(())
     } else {
         Err(Reason::ConntrackFull)
+    }
+}
+
+/// Holds an endpoint and a network to their limits.
+///
+/// # Errors
+/// `EndpointFlowLimit` or `NetworkFlowLimit`.
+#[inline(always)]
+pub(super) fn check_limits<T: Tables>(
+    tables: &T,
+    endpoint_slot: u32,
+    network: u16,
+) -> Result<(), Reason> {
+    if is_at_limit(tables, endpoint_slot) {
+        Err(Reason::EndpointFlowLimit)
+    } else if is_at_limit(tables, FlowCount::of_network(network)) {
+        Err(Reason::NetworkFlowLimit)
+    } else {
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     address::{Address, Port},
-    conntrack::{CtFlags, Redirect, Scope},
+    conntrack::{CtEntry, CtFlags, Redirect, Scope},
     header::ETHERNET_SOURCE,
     network::{BridgePort, Endpoint, FamilyFlags, Network, NetworkFlags},
     packet::Packet,
@@ -22,7 +22,7 @@ pub(super) struct Server<A> {
     endpoint_slot: u32,
     /// The number of its network.
     network: u16,
-    /// `DNAT`, or nothing where the client knows the container's own address.
+    /// `DNAT`, `MAPPED`, or nothing where the client knows the container's own address.
     flags: u16,
 }
 
@@ -37,6 +37,19 @@ impl<A: Address> Server<A> {
             endpoint_slot: published.endpoint_slot,
             network: published.network,
             flags: CtFlags::DNAT,
+        }
+    }
+
+    /// Behind a mapping, by its reply half.
+    #[inline(always)]
+    pub(super) fn mapped(mapping: &CtEntry<A>) -> Self {
+        Self {
+            addr: mapping.new_dst,
+            port: mapping.new_dport,
+            slot: mapping.slot,
+            endpoint_slot: mapping.endpoint_slot,
+            network: mapping.network,
+            flags: CtFlags::MAPPED,
         }
     }
 
@@ -69,6 +82,16 @@ fn fast(redirect: &Redirect) -> u16 {
     if redirect.is_some() { CtFlags::FAST } else { 0 }
 }
 
+/// `ENDPOINT_INDEPENDENT` if the network has its new flows' source ports given so.
+#[inline(always)]
+fn mapped(network: &Network, flags: u16) -> u16 {
+    if flags & CtFlags::SNAT != 0 && network.has(NetworkFlags::ENDPOINT_INDEPENDENT) {
+        CtFlags::ENDPOINT_INDEPENDENT
+    } else {
+        0
+    }
+}
+
 /// From outside to a container (walk W1).
 ///
 /// # Errors
@@ -99,6 +122,7 @@ where
         new.endpoint_slot = server.endpoint_slot;
         new.network = server.network;
         new.seen = tracked.transport.seen;
+        new.wanted = tracked.transport.sport;
         new.original = redirect;
         new.original_mtu = network.mtu;
         new.reply = Redirect::none();
@@ -134,6 +158,7 @@ pub(super) fn to_world<A: Address, T: FamilyTables<A>>(
     };
     let endpoint = tables.endpoint(tracked.ip.src);
     let slot = endpoint.map_or(0, |endpoint| endpoint.slot);
+    let flags = flags | mapped(network, flags);
     let redirect = to_container(network, endpoint, has_ethernet);
     tables.describe_flow(|new| {
         new.key = tracked.key(Scope::Endpoint);
@@ -146,6 +171,7 @@ pub(super) fn to_world<A: Address, T: FamilyTables<A>>(
         new.endpoint_slot = slot;
         new.network = number;
         new.seen = tracked.transport.seen;
+        new.wanted = tracked.transport.sport;
         new.original = Redirect::none();
         new.original_mtu = 0;
         new.reply = redirect;
@@ -170,6 +196,7 @@ pub(super) fn from_host<A: Address, T: FamilyTables<A>>(tables: &T, tracked: &Tr
         new.endpoint_slot = 0;
         new.network = 0;
         new.seen = tracked.transport.seen;
+        new.wanted = tracked.transport.sport;
         new.original = Redirect::none();
         new.original_mtu = 0;
         new.reply = Redirect::none();
@@ -220,8 +247,16 @@ where
         return Err(Reason::IccOff);
     }
     let (side, bridge_addr) = (A::side(own), &A::side(other).bridge_addr);
+    let is_mapped = server.flags & CtFlags::MAPPED != 0
+        && (server.addr != tracked.ip.src || server.port != tracked.transport.sport)
+        && side.has(FamilyFlags::MASQUERADE);
     // Lent: an IPv6 address would take much of the stack.
-    let new_src = if is_itself {
+    let new_src = if is_mapped && side.snat_source == A::UNSPECIFIED {
+        // As the world would see it (RFC 4787 REQ-9a).
+        &tracked.ip.dst
+    } else if is_mapped {
+        &side.snat_source
+    } else if is_itself {
         // It would take its own address as a source for a forged one.
         bridge_addr
     } else if is_neighbour || !side.has(FamilyFlags::MASQUERADE) {
@@ -235,6 +270,7 @@ where
         return Err(Reason::NoMasqueradeAddress);
     }
     let snat = if *new_src == tracked.ip.src { 0 } else { CtFlags::SNAT };
+    let snat = if is_mapped { snat | mapped(own, snat) } else { snat };
     // The client may use an address that nobody has given it, so it is known by where it sends from.
     let client = Endpoint {
         ifindex: packet.ifindex(),
@@ -255,6 +291,7 @@ where
         new.endpoint_slot = port.slot;
         new.network = server.network;
         new.seen = tracked.transport.seen;
+        new.wanted = tracked.transport.sport;
         new.original = Redirect::to_container(&endpoint, other.bridge_mac);
         new.original_mtu = other.mtu;
         new.reply = Redirect::to_container(&client, own.bridge_mac);

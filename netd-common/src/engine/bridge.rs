@@ -43,6 +43,7 @@ where
 struct FromBridge;
 
 impl<P: Packet, T> Steps<P, T> for FromBridge {
+    const MAY_MASQUERADE: bool = false;
     const NEEDS_PORTS: bool = false;
     const TRANSLATES: bool = false;
 
@@ -100,6 +101,7 @@ impl<P: Packet, T> Steps<P, T> for FromBridge {
 struct ToBridge;
 
 impl<P: Packet, T> Steps<P, T> for ToBridge {
+    const MAY_MASQUERADE: bool = false;
     const TRANSLATES: bool = false;
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use crate::{
     conntrack::{Redirect, Scope},
     engine::{
         begin::{self, Server},
-        deliver, flow, from_uplink, published,
+        deliver, flow, from_uplink, mapping,
     },
     header::{ETHERNET_DESTINATION, proto},
     network::{BridgePort, Network, NetworkFlags, UplinkFlags},
@@ -70,7 +70,8 @@ where
     }
 }
 
-/// To an address of the host: a published port (rows P12, P13 and P15), or a service of the host's own.
+/// To an address of the host: a published port (rows P12, P13 and P15), a mapping's (RFC 4787 REQ-9), or a
+/// service of the host's own.
 #[inline(always)]
 fn to_host<A, P, T>(
     packet: &P,
@@ -85,12 +86,11 @@ where
     T: FamilyTables<A>,
 {
     if let Ok(tracked) = &parsed.trackable()
-        && let Some(published) = published::asked_for(tables, tracked)
+        && let Some(server) = mapping::published_or_mapped(tables, tracked, true)
     {
         if is_internal {
             return Err(Reason::InternalNetwork);
         }
-        let server = Server::published(&published, tracked);
         return Ok(begin::between_containers(packet, tables, port, tracked, &server));
     }
     Ok(Some(Reason::ContainerToHost))

@@ -2,8 +2,8 @@
 
 use crate::{
     address::Address,
-    conntrack::CtKey,
-    engine::flow,
+    conntrack::{CtKey, Zone},
+    engine::{flow, mapping},
     tables::{FamilyTables, Flow},
 };
 
@@ -29,9 +29,18 @@ pub fn expire<A: Address, T: FamilyTables<A>>(
     let Some(half) = tables.flow(key) else {
         return Expiry::Gone;
     };
-    if !is_forced && !flow::is_over(tables, key, half, tables.now_secs(), 0) {
+    if !is_forced && !is_over(tables, key, half) {
         return Expiry::Live;
     }
     flow::forget(tables, key, half.entry());
     Expiry::Removed
+}
+
+#[inline(always)]
+fn is_over<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>, half: T::Flow) -> bool {
+    if key.zone == Zone::MAPPINGS {
+        mapping::is_over(tables, key, half, 0)
+    } else {
+        flow::is_over(tables, key, half, tables.now_secs(), 0)
+    }
 }

@@ -9,8 +9,8 @@ use core::{mem::MaybeUninit, ops::ControlFlow};
 use crate::{
     address::{Address, Port},
     config::ConfigFlags,
-    conntrack::{CtEntry, CtFlags, CtKey, FlowState, Scope, Scratch, Seen, Translation},
-    engine::{admission, source_port},
+    conntrack::{CtEntry, CtFlags, CtKey, FlowState, Scope, Scratch, Seen, Translation, Zone},
+    engine::{admission, mapping, source_port},
     packet::Packet,
     parse::Trackable,
     reason::Reason,
@@ -38,7 +38,8 @@ pub(super) fn find<'a, A: Address, T: FamilyTables<A>>(
     let entry = flow.entry();
     let now = tables.now_secs();
     let mut seen = Seen::after(entry.seen, entry.peer_seen, transport.seen);
-    if entry.last_seen_secs != now || transport.is_syn() {
+    let is_first_of_second = entry.last_seen_secs != now;
+    if is_first_of_second || transport.is_syn() {
         let reopens = transport.is_syn() && !entry.is_reply();
         if is_over(tables, key, flow, now, u16::from(reopens)) {
             forget(tables, key, entry);
@@ -53,6 +54,9 @@ pub(super) fn find<'a, A: Address, T: FamilyTables<A>>(
     } else if has_lost_owner(tables, entry) {
         forget(tables, key, entry);
         return None;
+    }
+    if entry.flags & CtFlags::USES_MAPPING != 0 && (is_first_of_second || seen != entry.seen) {
+        mapping::refresh(tables, key, entry, seen);
     }
     if seen != entry.seen {
         if seen & !entry.seen & Seen::FIN != 0 {
@@ -107,13 +111,13 @@ where
 
 /// The generation of a flow: it changes when its published port or its endpoint goes.
 #[inline(always)]
-fn generation<T: Tables>(tables: &T, slot: u32, endpoint_slot: u32) -> u32 {
+pub(super) fn generation<T: Tables>(tables: &T, slot: u32, endpoint_slot: u32) -> u32 {
     tables.generation(slot).wrapping_add(tables.generation(endpoint_slot))
 }
 
 /// Whether the flow is of an earlier generation.
 #[inline(always)]
-fn has_lost_owner<A: Address, T: Tables>(tables: &T, entry: &CtEntry<A>) -> bool {
+pub(super) fn has_lost_owner<A: Address, T: Tables>(tables: &T, entry: &CtEntry<A>) -> bool {
     entry.generation != generation(tables, entry.slot, entry.endpoint_slot)
 }
 
@@ -218,7 +222,7 @@ pub(super) fn forget<A: Address, T: FamilyTables<A>>(
     tables.remove_flow(reply);
 }
 
-/// Inserts both halves of the flow that lies in `scratch`, or finds it already there.
+/// Inserts both halves of the flow, or the mapping, that lies in `scratch`, or finds it already there.
 ///
 /// # Errors
 /// `EndpointFlowLimit`, `NetworkFlowLimit`, `SourcePortsExhausted` or `ConntrackFull`; nothing is left
@@ -241,6 +245,8 @@ pub fn insert_pair<A: Address, T: FamilyTables<A>>(
         admission::count::<A, T>(tables, endpoint_slot, network, -1);
     }
     match result {
+        // A mapping gives way to nobody, and is no flow to count.
+        Ok(()) if scratch.new.key.zone == Zone::MAPPINGS => Ok(()),
         Ok(()) => {
             admission::remember(tables, &scratch.new.key);
             tables.count_flow(scratch.new.slot);
@@ -258,17 +264,21 @@ fn reserve_reply<A: Address, T: FamilyTables<A>>(
     scratch: &mut Scratch<A>,
     now: u32,
 ) -> Result<Port, Reason> {
-    source_port::choose_candidates(tables, &scratch.new.key, &mut scratch.candidates, now);
-    let is_syn = scratch.new.seen & Seen::TCP == Seen::SYN;
+    source_port::choose_candidates(tables, &scratch.new, &mut scratch.candidates, now);
+    let zone = scratch.new.key.zone;
+    let may_take = zone == Zone::MAPPINGS || scratch.new.seen & Seen::TCP == Seen::SYN;
     let mut outcome = Err(Reason::SourcePortsExhausted);
     tables.repeat(source_port::attempts(&scratch.candidates), |attempt| {
         let new_sport = source_port::candidate(&scratch.candidates, attempt);
         scratch.write_reply_key(new_sport);
-        scratch.candidates.takes_closing = u16::from(is_syn && source_port::is_hard(attempt));
+        let takes_closing = u16::from(may_take && source_port::is_hard(attempt));
+        scratch.candidates.takes_closing = takes_closing;
         // The table first: where ports are short, that is where they are.
         if !is_free(tables, &scratch.reply_key, scratch.candidates.takes_closing)
             || scratch.new.flags & CtFlags::SNAT != 0
-                && source_port::is_taken_by_host(tables, &scratch.reply_key)
+                && (source_port::is_taken_by_host(tables, &scratch.reply_key)
+                    || !is_mappings(scratch.new.flags, attempt)
+                        && mapping::has_port(tables, scratch))
         {
             return ControlFlow::Continue(());
         }
@@ -281,6 +291,12 @@ fn reserve_reply<A: Address, T: FamilyTables<A>>(
         ControlFlow::Break(())
     });
     outcome
+}
+
+/// Whether the candidate of an attempt is the port of the source's own mapping.
+#[inline(always)]
+fn is_mappings(flags: u16, attempt: u32) -> bool {
+    attempt == 0 && flags & CtFlags::ENDPOINT_INDEPENDENT != 0
 }
 
 /// Whether no flow holds a key; one that is over is removed. For `takes_closing` see [`is_over`].

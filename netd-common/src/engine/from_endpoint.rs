@@ -13,7 +13,7 @@ use crate::{
     packet::Packet,
     parse::{Kind, NoTransport},
     reason::Reason,
-    tables::{FamilyTables, Work},
+    tables::{Begun, FamilyTables, Work},
 };
 
 /// Runs the hook.
@@ -38,6 +38,8 @@ where
 struct FromEndpoint;
 
 impl<P: Packet, T> Steps<P, T> for FromEndpoint {
+    const MAY_MASQUERADE: bool = true;
+
     #[inline(always)]
     fn run<A: Address, K: Kind>(
         packet: &mut P,
@@ -49,7 +51,7 @@ impl<P: Packet, T> Steps<P, T> for FromEndpoint {
     {
         let port = tables.bridge_port(packet.ifindex()).ok_or(Reason::UnknownPort)?;
         let network = tables.network(port.network).ok_or(Reason::UnknownPort)?;
-        if !work.is_again {
+        if work.begun == Begun::Nothing {
             tables.count_sent(port.slot, packet.len_bytes());
         }
         let parsed =

@@ -8,7 +8,7 @@ use crate::{
     engine::{
         Outcome, Steps, afterwards,
         begin::{self, Server},
-        by_family, deliver, flow, icmp_error, published,
+        by_family, deliver, flow, icmp_error, mapping, published,
     },
     network::{FamilyFlags, NetworkFlags},
     packet::Packet,
@@ -34,6 +34,8 @@ where
 struct FromUplink;
 
 impl<P: Packet, T> Steps<P, T> for FromUplink {
+    const MAY_MASQUERADE: bool = false;
+
     #[inline(always)]
     fn run<A: Address, K: Kind>(
         packet: &mut P,
@@ -72,13 +74,11 @@ impl<P: Packet, T> Steps<P, T> for FromUplink {
         {
             return Ok(Some(reason));
         }
-        if tables.is_host_address(ip.dst) {
-            return to_host(packet, tables, ip, &tracked);
+        let is_hosts = tables.is_host_address(ip.dst);
+        if !is_hosts && let Some(number) = tables.network_of(ip.dst) {
+            return to_container(packet, tables, &tracked, number);
         }
-        match tables.network_of(ip.dst) {
-            Some(number) => to_container(packet, tables, &tracked, number),
-            None => Ok(Some(Reason::NotOurs)),
-        }
+        to_host(packet, tables, ip, &tracked, is_hosts)
     }
 }
 
@@ -91,13 +91,15 @@ pub(super) fn refuse_loopback<A: Address>(ip: &Ip<A>) -> Result<(), Reason> {
     Ok(())
 }
 
-/// To an address of the host: a published port, or nothing of ours.
+/// To an address of the host, or to one that containers' packets get without its being the host's: a
+/// published port, a mapping's, or nothing of ours.
 #[inline(always)]
 fn to_host<A, P, T>(
     packet: &P,
     tables: &T,
     ip: &Ip<A>,
     tracked: &Result<Trackable<'_, A>, NoTransport>,
+    is_hosts: bool,
 ) -> Result<Option<Reason>, Reason>
 where
     A: Address,
@@ -106,6 +108,7 @@ where
 {
     let tracked = match tracked {
         Ok(tracked) => tracked,
+        Err(_) if !is_hosts => return Ok(Some(Reason::NotOurs)),
         Err(NoTransport::Malformed) => return Err(Reason::Malformed),
         Err(NoTransport::Fragment) => return Ok(Some(Reason::FragmentToHost)),
         Err(NoTransport::IcmpError) => return Ok(Some(Reason::IcmpErrorToHost)),
@@ -116,10 +119,9 @@ where
     if ip.src.is_link_local() {
         return Ok(Some(Reason::NotOurs));
     }
-    let Some(published) = published::asked_for(tables, tracked) else {
+    let Some(server) = mapping::published_or_mapped(tables, tracked, is_hosts) else {
         return Ok(Some(Reason::NotOurs));
     };
-    let server = Server::published(&published, tracked);
     begin::from_outside(packet, tables, tracked, &server)?;
     Ok(None)
 }

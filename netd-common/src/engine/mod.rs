@@ -33,6 +33,7 @@ mod from_host;
 mod from_uplink;
 mod from_wire;
 mod icmp_error;
+mod mapping;
 mod mss;
 mod outcome;
 mod published;
@@ -49,13 +50,14 @@ pub use fragments::{Piece, Remembered};
 pub use from_endpoint::from_endpoint;
 pub use from_uplink::from_uplink;
 pub use from_wire::from_wire;
+pub use mapping::timeout_of as mapping_timeout;
 pub use mss::lower_mss;
 pub use outcome::{Outcome, Part};
 pub use published::{published_for_host, published_on_every_address};
 pub use to_endpoint::to_endpoint;
 pub use to_uplink::to_uplink;
 
-use core::mem::{self, MaybeUninit};
+use core::mem::MaybeUninit;
 
 use crate::{
     address::{Address, Family, V4, V6},
@@ -63,7 +65,7 @@ use crate::{
     packet::Packet,
     parse::{self, Kind, NoTransport, Parsed},
     reason::Reason,
-    tables::{FamilyTables, Work},
+    tables::{Begun, FamilyTables, Work},
 };
 
 /// The bits of a tag that name the VLAN (IEEE 802.1Q).
@@ -71,6 +73,8 @@ const VLAN_ID_MASK: u16 = 0xfff;
 
 /// The steps of one hook, in the packet's family.
 trait Steps<P, T> {
+    /// Whether flows that begin here may get another source address.
+    const MAY_MASQUERADE: bool;
     /// Whether the ports of a packet count at the hook, so that those of fragments are remembered.
     const NEEDS_PORTS: bool = true;
     /// Whether packets are translated at the hook.
@@ -176,14 +180,35 @@ where
             }
             Outcome::Judged(reason)
         }
-        None => match tables.insert_pair() {
-            Ok(()) => {
-                set_again::<A, T>(tables, true);
+        None => match insert::<A, S, P, T>(tables) {
+            Ok(begun) => {
+                set_begun::<A, T>(tables, begun);
                 Outcome::Again
             }
-            Err(reason) => Outcome::Judged(reason),
+            Err(reason) => {
+                set_begun::<A, T>(tables, Begun::Nothing);
+                Outcome::Judged(reason)
+            }
         },
     }
+}
+
+/// Inserts the flow that the steps have described, or first the mapping that it needs.
+#[inline(always)]
+fn insert<A, S, P, T>(tables: &T) -> Result<Begun, Reason>
+where
+    A: Address,
+    S: Steps<P, T>,
+    T: FamilyTables<A>,
+{
+    let begun = if S::MAY_MASQUERADE { mapping::prepare(tables) } else { Begun::Flow };
+    let before = tables.with_work(|work| work.begun);
+    // Gone between insertion and look-up: only another CPU's removal can do that.
+    if begun == Begun::Mapping && before == Some(Begun::Mapping) {
+        return Err(Reason::ConntrackRace);
+    }
+    tables.insert_pair()?;
+    Ok(begun)
 }
 
 /// Takes the steps; `None` where they ask for a flow.
@@ -203,29 +228,31 @@ where
             work.afterwards = Afterwards::Nothing;
         }
         match S::run::<A, K>(packet, tables, work) {
-            // Gone between insertion and look-up: only another CPU's removal can do that.
-            Ok(None) if mem::take(&mut work.is_again) => Some(Reason::ConntrackRace),
-            Ok(None) => None,
-            Ok(Some(reason)) | Err(reason) => {
-                work.is_again = false;
-                Some(reason)
+            Ok(None) if work.begun != Begun::Flow => None,
+            judged => {
+                work.begun = Begun::Nothing;
+                match judged {
+                    Ok(Some(reason)) | Err(reason) => Some(reason),
+                    // As above.
+                    Ok(None) => Some(Reason::ConntrackRace),
+                }
             }
         }
     });
     judged.unwrap_or(Some(Reason::NoMemory))
 }
 
-/// Says whether the next packet of this CPU is the one that was judged last.
+/// Says how far the next packet of this CPU has come, which is the one that was judged last.
 #[inline(always)]
-fn set_again<A: Address, T: FamilyTables<A>>(tables: &T, is_again: bool) {
-    tables.with_work(|work| work.is_again = is_again);
+fn set_begun<A: Address, T: FamilyTables<A>>(tables: &T, begun: Begun) {
+    tables.with_work(|work| work.begun = begun);
 }
 
 /// Ends a packet that was to be judged again, where no program does it.
 #[inline(always)]
 pub fn give_up<K: Kind, T: FamilyTables<V4> + FamilyTables<V6>>(tables: &T) {
     match K::FAMILY {
-        Family::V4 => set_again::<V4, T>(tables, false),
-        Family::V6 => set_again::<V6, T>(tables, false),
+        Family::V4 => set_begun::<V4, T>(tables, Begun::Nothing),
+        Family::V6 => set_begun::<V6, T>(tables, Begun::Nothing),
     }
 }

@@ -44,6 +44,9 @@ pub(super) fn translate<A: Address, P: Packet, T: FamilyTables<A>>(
     if to.flags & CtFlags::SNAT != 0 {
         return Ok(if is_reply { Reason::MasqueradeReply } else { Reason::Masqueraded });
     }
+    if to.flags & CtFlags::MAPPED != 0 {
+        return Ok(if is_reply { Reason::MappedReply } else { Reason::Mapped });
+    }
     Ok(Reason::Untranslated)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     address::{Address, Port},
-    conntrack::{Candidates, CtKey},
+    conntrack::{Candidates, CtKey, NewFlow},
     engine::published,
     header::proto,
     siphash::siphash13,
@@ -36,16 +36,17 @@ const fn class(protocol: u8, wanted: u16) -> (u16, u16) {
     }
 }
 
-/// Fills in the candidates for the flow of `key`: by a keyed hash of the tuple, so that who does not know
+/// Fills in the candidates for a new flow: by a keyed hash of the tuple, so that who does not know
 /// the key cannot guess them (RFC 6056 section 3.3.3), and of the time, so that a flow that got none has
 /// others a second later.
 #[inline(always)]
 pub(super) fn choose_candidates<A: Address, T: FamilyTables<A>>(
     tables: &T,
-    key: &CtKey<A>,
+    new: &NewFlow<A>,
     candidates: &mut Candidates,
     now_secs: u32,
 ) {
+    let key = &new.key;
     let [a, b] = key.src.words();
     let [c, d] = key.dst.words();
     let rest = u64::from(now_secs & 0xffff) << 48
@@ -53,7 +54,7 @@ pub(super) fn choose_candidates<A: Address, T: FamilyTables<A>>(
         | u64::from(key.dport.number()) << 16
         | u64::from(key.proto);
     candidates.seed = siphash13(tables.secret(), [a, b, c, d, rest]);
-    candidates.wanted = key.sport;
+    candidates.wanted = new.wanted;
     (candidates.first, candidates.span) = class(key.proto, key.sport.number());
 }
 
@@ -84,7 +85,7 @@ pub(super) fn is_hard(attempt: u32) -> bool {
 
 /// Whether packets with this reply key belong to the host: to a published port or to a socket; or whether
 /// the administrator keeps the port from everybody (`ip_local_reserved_ports`).
-#[inline(always)]
+#[inline(never)]
 pub(super) fn is_taken_by_host<A: Address, T: FamilyTables<A>>(
     tables: &T,
     reply_key: &CtKey<A>,
@@ -92,11 +93,21 @@ pub(super) fn is_taken_by_host<A: Address, T: FamilyTables<A>>(
     if !matches!(reply_key.proto, proto::TCP | proto::UDP | proto::SCTP) {
         return false;
     }
-    tables.is_reserved(reply_key.dport)
-        || published::find(tables, reply_key.dst, reply_key.proto, reply_key.dport).is_some()
+    is_kept(tables, reply_key.dst, reply_key.proto, reply_key.dport)
         // Programs cannot look for SCTP's sockets.
         || reply_key.proto != proto::SCTP
             && tables.host_socket(reply_key.proto, &SocketTuple::of(reply_key)).is_some()
+}
+
+/// Whether a port is published, or reserved for the administrator.
+#[inline(always)]
+pub(super) fn is_kept<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    addr: A,
+    proto: u8,
+    port: Port,
+) -> bool {
+    tables.is_reserved(port) || published::find(tables, addr, proto, port).is_some()
 }
 
 #[cfg(test)]

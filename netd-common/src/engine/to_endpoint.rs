@@ -56,6 +56,7 @@ fn tagged<P: Packet, T: Tables>(packet: &P, tables: &T) -> Reason {
 struct ToEndpoint;
 
 impl<P: Packet, T> Steps<P, T> for ToEndpoint {
+    const MAY_MASQUERADE: bool = false;
     const TRANSLATES: bool = false;
 
     #[inline(always)]

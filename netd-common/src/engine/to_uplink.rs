@@ -32,6 +32,8 @@ where
 struct ToUplink;
 
 impl<P: Packet, T> Steps<P, T> for ToUplink {
+    const MAY_MASQUERADE: bool = true;
+
     #[inline(always)]
     fn run<A: Address, K: Kind>(
         packet: &mut P,

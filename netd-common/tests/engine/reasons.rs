@@ -2,6 +2,7 @@
 
 use netd_common::{
     address::{V4, V6},
+    config::ConfigFlags,
     counters::FlowCount,
     network::NetworkFlags,
     reason::Reason,
@@ -39,6 +40,16 @@ fn changed(at: At, message: &Message<A>, change: impl FnOnce(&mut HostPacket)) -
     let (at, mut packet) = packet(at, message);
     change(&mut packet);
     (at, packet)
+}
+
+/// A packet from somebody unknown to the port that a container sends from.
+fn unknown(scene: &mut Scene, flags: u32) -> Message<A> {
+    scene.tables.config.flags |= ConfigFlags::MAPPINGS;
+    scene.set(NET_A, NetworkFlags::ENDPOINT_INDEPENDENT | flags);
+    let call = Message::<A>::new(Kind::Udp, (A::inside(NET_A, 2), 5000), (A::outside(9), 53));
+    let at = if flags == 0 { TO_UPLINK } else { from_endpoint(NET_A, 2) };
+    let (_, outside) = scene.pass(at, &call);
+    outside.reply().from((A::outside(77), 7777))
 }
 
 /// Prepares the scene, and the packet that meets the reason there. A reason without a way does not compile.
@@ -82,6 +93,18 @@ fn way_to(reason: Reason, scene: &mut Scene) -> (At, HostPacket) {
         Reason::MasqueradeReply => {
             let outside = scene.translated(TO_UPLINK, &call, Reason::Masqueraded);
             packet(FROM_UPLINK, &outside.reply())
+        }
+        Reason::Mapped => packet(FROM_UPLINK, &unknown(scene, 0)),
+        Reason::MappedReply => {
+            let unknown = unknown(scene, 0);
+            scene.translated(FROM_UPLINK, &unknown, Reason::Mapped);
+            packet(TO_UPLINK, &unknown.to(call.src).reply())
+        }
+        Reason::MappedRedirected => packet(FROM_UPLINK, &unknown(scene, NetworkFlags::FAST)),
+        Reason::MappedReplyRedirected => {
+            let unknown = unknown(scene, NetworkFlags::FAST);
+            scene.pass(FROM_UPLINK, &unknown);
+            packet(a, &unknown.to(call.src).reply())
         }
         Reason::Untranslated => packet(TO_UPLINK, &routed),
         Reason::IcmpErrorOfFlow => {

@@ -242,6 +242,8 @@ pub(crate) fn translates(reason: Reason) -> bool {
             | Reason::PublishedReply
             | Reason::Masqueraded
             | Reason::MasqueradeReply
+            | Reason::Mapped
+            | Reason::MappedReply
             | Reason::Untranslated
             | Reason::NotDeliverable
             | Reason::IcmpErrorOfFlow
@@ -254,11 +256,13 @@ pub(crate) fn changes(reason: Reason) -> bool {
 }
 
 /// What is redirected, and what it is where it is not.
-const REDIRECTED: [(Reason, Reason); 8] = [
+const REDIRECTED: [(Reason, Reason); 10] = [
     (Reason::PublishedRedirected, Reason::Published),
     (Reason::PublishedReplyRedirected, Reason::PublishedReply),
     (Reason::MasqueradedRedirected, Reason::Masqueraded),
     (Reason::MasqueradeReplyRedirected, Reason::MasqueradeReply),
+    (Reason::MappedRedirected, Reason::Mapped),
+    (Reason::MappedReplyRedirected, Reason::MappedReply),
     (Reason::UntranslatedRedirected, Reason::Untranslated),
     (Reason::SameNetworkRedirected, Reason::SameNetwork),
     (Reason::NetworksAllowedRedirected, Reason::NetworksAllowed),

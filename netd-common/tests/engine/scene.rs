@@ -15,6 +15,7 @@ use netd_common::{
     address::{Port, V4, V6},
     config::ConfigFlags,
     conntrack::{CtEntry, CtKey},
+    engine,
     network::{BridgePort, Endpoint, FamilyFlags, Network, NetworkFamily, NetworkFlags},
     published::PublishedPort,
 };
@@ -114,6 +115,13 @@ impl Scene {
 
     pub(crate) fn wait(&self, secs: u32) {
         self.tables.now_secs.set(self.tables.now_secs.get() + secs);
+    }
+
+    /// Has the expiry look at every half, as the daemon's scan does.
+    pub(crate) fn expire<A: Family>(&self) {
+        for (key, _) in self.halves::<A>() {
+            let _ = engine::expire(&self.tables, &key, false);
+        }
     }
 
     /// Both halves of every flow.

@@ -20,7 +20,9 @@ use netd_common::{
     parse::Ip,
     published::{PublishedPort, PublishedPortKey},
     reason::Reason,
-    tables::{FamilyTables, Flow, HostSocket, InsertError, Route, SocketTuple, Tables, Work},
+    tables::{
+        Begun, FamilyTables, Flow, HostSocket, InsertError, Route, SocketTuple, Tables, Work,
+    },
 };
 
 use crate::{family::Family, message::End};
@@ -84,7 +86,7 @@ pub(crate) struct FamilyStore<A: 'static> {
     scratch: RefCell<Scratch<A>>,
     /// What memory may hold that is to be filled in.
     stale: NewFlow<A>,
-    kept: Cell<(bool, Remembered<A>, Afterwards)>,
+    kept: Cell<(Begun, Remembered<A>, Afterwards)>,
 }
 
 /// Where a route leads.
@@ -177,7 +179,7 @@ impl<A: Family> FamilyStore<A> {
             first_fragments: RefCell::default(),
             scratch: RefCell::new(Scratch::zeroed()),
             stale: bytemuck::pod_read_unaligned(&[0x5a; 256][..size_of::<NewFlow<A>>()]),
-            kept: Cell::new((false, Work::new().remembered, Afterwards::Nothing)),
+            kept: Cell::new((Begun::Nothing, Work::new().remembered, Afterwards::Nothing)),
         }
     }
 }
@@ -326,10 +328,10 @@ impl<A: Family> FamilyTables<A> for HostTables {
     fn with_work<R>(&self, run: impl FnOnce(&mut Work<A>) -> R) -> Option<R> {
         // Of what was left there, the next one counts on no more than this.
         let kept = &A::store(self).kept;
-        let (is_again, remembered, afterwards) = kept.get();
-        let mut work = Work { is_again, remembered, afterwards, ..Work::new() };
+        let (begun, remembered, afterwards) = kept.get();
+        let mut work = Work { begun, remembered, afterwards, ..Work::new() };
         let result = run(&mut work);
-        kept.set((work.is_again, work.remembered, work.afterwards));
+        kept.set((work.begun, work.remembered, work.afterwards));
         Some(result)
     }
 
@@ -339,6 +341,10 @@ impl<A: Family> FamilyTables<A> for HostTables {
         // Whatever the flow before has left there.
         *new = store.stale;
         fill(new);
+    }
+
+    fn with_description<R>(&self, run: impl FnOnce(&mut NewFlow<A>) -> R) -> Option<R> {
+        Some(run(&mut A::store(self).scratch.borrow_mut().new))
     }
 
     fn insert_pair(&self) -> Result<(), Reason> {

@@ -13,7 +13,7 @@ use crate::{
     clock,
     data_path::Path,
     model::{
-        DRIVER, DatapathMode, Endpoint, GatewayMode, HostIp, MacAddr, Network, Proto,
+        DRIVER, DatapathMode, Endpoint, GatewayMode, HostIp, MacAddr, NatMode, Network, Proto,
         PublishedPort, SCOPE, Subnet,
     },
 };
@@ -39,6 +39,9 @@ pub struct NetworkInfo {
     /// Null where the daemon's default holds.
     #[serde(default)]
     pub max_flows: Option<NonZeroU32>,
+    /// The network's own, or else the daemon's.
+    #[serde(default)]
+    pub nat: NatMode,
     pub datapath: DatapathInfo,
     /// Names.
     pub endpoints: Vec<String>,
@@ -145,10 +148,11 @@ pub struct EndpointStats {
 }
 
 impl NetworkInfo {
-    /// Shows a network, given the way that its packets take, the names of its endpoints, and of the
-    /// networks it is allowed to reach.
+    /// Shows a network, given how its source ports are given where it does not say, the way that its
+    /// packets take, the names of its endpoints, and of the networks it is allowed to reach.
     pub fn new(
         network: &Network,
+        default_nat: NatMode,
         datapath: DatapathInfo,
         endpoints: Vec<String>,
         allowed: Vec<String>,
@@ -168,6 +172,7 @@ impl NetworkInfo {
             gateway_mode: network.subnets.first().map(|s| s.gateway_mode).unwrap_or_default(),
             mtu: network.mtu,
             max_flows: network.max_flows,
+            nat: network.nat.unwrap_or(default_nat),
             datapath,
             endpoints,
             allowed,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{Connect, EndpointInfo, NetworkCreate, NetworkInfo, Request},
-    model::{DatapathMode, GatewayMode, MacAddr},
+    model::{DatapathMode, GatewayMode, MacAddr, NatMode},
     port_spec::PortSpec,
 };
 
@@ -91,6 +91,9 @@ pub struct CreateArgs {
     /// The source address of what leaves, in place of the uplink's, one of each family
     #[arg(long = "snat-address", value_name = "IP")]
     snat_addresses: Vec<IpAddr>,
+    /// How source ports are given; the daemon's choice by default
+    #[arg(long, value_name = "MODE")]
+    nat: Option<NatMode>,
     /// How packets get in from outside [default: nat]
     #[arg(long, value_name = "MODE")]
     gateway_mode: Option<GatewayMode>,
@@ -175,6 +178,7 @@ impl CreateArgs {
             mtu: self.mtu,
             bridge: self.bridge,
             max_flows: self.max_flows,
+            nat: self.nat,
             options: self.options.into_iter().collect(),
             labels: self.labels.into_iter().collect(),
         }
@@ -289,6 +293,7 @@ fn describe(network: &NetworkInfo) -> Vec<(&'static str, String)> {
         ("internal", network.internal.to_string()),
         ("icc", network.icc.to_string()),
         ("masquerade", network.masquerade.to_string()),
+        ("nat", network.nat.to_string()),
         ("snat addresses", list(&network.snat_addresses)),
         ("mtu", network.mtu.to_string()),
         ("max flows", or_dash(network.max_flows)),

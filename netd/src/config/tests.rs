@@ -2,7 +2,7 @@ use std::{num::NonZeroU32, path::Path};
 
 use netd_common::config::Timeout;
 
-use super::{Config, ConfigError, DatapathMode, RunOptions, Timeouts, XdpMode};
+use super::{Config, ConfigError, DatapathMode, NatMode, RunOptions, Timeouts, XdpMode};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("netd.toml"))
@@ -27,6 +27,7 @@ fn an_empty_file_means_the_defaults() {
     assert!(config.datapath.tcp_loose);
     assert_eq!(config.datapath.max_flows_per_endpoint, None);
     assert_eq!(config.datapath.xdp, XdpMode::Auto);
+    assert_eq!(config.datapath.nat, NatMode::Edm);
     assert_eq!(config.timeouts.secs(Timeout::TcpEstablished), 432_000);
 }
 
@@ -48,6 +49,7 @@ fn every_section_is_read() {
         max_flows_per_endpoint = 100
         max_flows_per_network = 500
         tcp_loose = false
+        nat = "eim"
         [timeouts]
         profile = "linux"
         udp = 10

@@ -13,6 +13,7 @@ use super::{Controller, RequestError};
 use crate::{
     datapath::conntrack::Conntrack,
     desired::{Desired, HostView},
+    model::NatMode,
     netlink::{Netlink, NetlinkError, addr::Address, link::Link, route::Route},
     programmed::HostFacts,
     sysctl,
@@ -117,6 +118,7 @@ impl Host {
         HostFacts {
             trusts_every_uplink: false,
             default_flow_limits: [None; 2],
+            default_nat: NatMode::default(),
             reserved_ports: self.reserved_ports.clone(),
             ifindexes: self.links.iter().map(|link| (link.name.clone(), link.ifindex)).collect(),
             macs: self.macs(),

@@ -107,6 +107,7 @@ impl Controller {
         let allowed = self.desired.allowed_with(&network.name);
         NetworkInfo::new(
             network,
+            self.config.datapath.nat,
             self.datapath_info(network),
             endpoints.map(|endpoint| endpoint.name.clone()).collect(),
             allowed.map(str::to_owned).collect(),

@@ -14,8 +14,9 @@ use bytemuck::{NoUninit, bytes_of, pod_read_unaligned};
 use netd_common::{
     address::{Address, V4, V6},
     config::{ConfigFlags, DatapathConfig},
-    conntrack::{CtEntry, CtKey, FlowState, Pressure},
+    conntrack::{CtEntry, CtKey, FlowState, Pressure, Zone},
     counters::SLOTS,
+    engine::mapping_timeout,
     expiry::{BATCH, BatchHead},
     header::{ETHERNET_LEN, proto},
     names,
@@ -59,7 +60,7 @@ struct Moment {
     pressure: Pressure,
 }
 
-/// A flow, both halves put together.
+/// A flow or a mapping, both halves put together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FlowView {
     pub(crate) proto: u8,
@@ -236,9 +237,16 @@ where
         let (seen, last_seen, packets, bytes) = reply.map_or((0, 0, 0, 0), |reply| {
             (reply.seen, reply.last_seen_secs, reply.packets, reply.bytes)
         });
-        let state = FlowState::of(key.proto, entry.seen, seen);
         let idle = now.saturating_sub(entry.last_seen_secs.max(last_seen));
-        let mut timeout_secs = config.timeout(state.timeout(key.proto));
+        let (state, timeout, original) = if key.zone == Zone::MAPPINGS {
+            // The key has the outside address where a flow's has the remote end.
+            let key = &CtKey { dst: A::UNSPECIFIED, ..*key };
+            (FlowState::Mapping, mapping_timeout(key.proto, entry.seen), tuple(key))
+        } else {
+            let state = FlowState::of(key.proto, entry.seen, seen);
+            (state, state.timeout(key.proto), tuple(key))
+        };
+        let mut timeout_secs = config.timeout(timeout);
         if state.gives_way() {
             timeout_secs = pressure.shorten(timeout_secs);
         }
@@ -246,7 +254,7 @@ where
         FlowView {
             proto: key.proto,
             state,
-            original: tuple(key),
+            original,
             reply: tuple(&reply_key),
             // Between containers it is the server's flow, though it ends with the client too.
             endpoint_slot: match entry.redirect.slot {

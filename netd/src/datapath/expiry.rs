@@ -13,7 +13,8 @@ use std::{
 use netd_common::{
     address::Address,
     config::{DatapathConfig, Timeout},
-    conntrack::{CtEntry, CtKey, Pressure, Seen},
+    conntrack::{CtEntry, CtKey, Pressure, Seen, Zone},
+    engine::mapping_timeout,
     expiry::BatchHead,
     header::proto,
 };
@@ -119,7 +120,14 @@ impl Scan {
     ) -> impl Iterator<Item = CtKey<A>> {
         keys.iter().zip(entries).filter_map(move |(key, entry)| {
             let idle = self.now.saturating_sub(entry.last_seen_secs);
-            let is_over = idle >= shortest_timeout(key.proto, entry.seen, &self.config, pressure);
+            let is_over = match key.zone {
+                // A mapping's reply half goes with the other, which says when.
+                Zone::MAPPINGS if entry.is_reply() => false,
+                Zone::MAPPINGS => {
+                    idle >= self.config.timeout(mapping_timeout(key.proto, entry.seen))
+                }
+                _ => idle >= shortest_timeout(key.proto, entry.seen, &self.config, pressure),
+            };
             (is_over || self.has_lost_owner(entry)).then_some(*key)
         })
     }

@@ -13,7 +13,7 @@ use crate::{
     driver_options::{DriverOptionError, DriverOptions},
     ids::{IdSource, new_id},
     ipam::{AddressError, Pools},
-    model::{Family, GatewayMode, Network, Subnet, is_ifname},
+    model::{Family, GatewayMode, NatMode, Network, Subnet, is_ifname},
 };
 use subnets::NetworkPlan;
 
@@ -85,6 +85,10 @@ pub enum NetworkError {
         "network {name}: nothing is masqueraded in gateway mode {mode}: leave --masquerade out"
     )]
     NothingToMasquerade { name: String, mode: GatewayMode },
+    #[error(
+        "network {name}: without masquerading there are no source ports to give: leave --nat eim out"
+    )]
+    NoPortsToGive { name: String },
     #[error("network {name}: icc_published=false adds to --icc=false: give both, or neither")]
     IccPublished { name: String },
     #[error("network {name}: an MTU of {mtu} is not possible: give --mtu from {min} to {MAX_MTU}")]
@@ -161,6 +165,7 @@ impl Desired {
             strict_source: options.strict_source,
             icc_strict: options.icc_published == Some(false),
             max_flows: request.max_flows,
+            nat: request.nat,
             inhibit_ipv4: options.inhibit_ipv4,
             mss_clamp: options.mss_clamp,
             trusted_interfaces: options.trusted_interfaces,
@@ -244,6 +249,7 @@ fn with_options(request: &NetworkCreate) -> Result<(NetworkCreate, DriverOptions
     check(differ(&request.mtu, &options.mtu), "--mtu", "com.docker.network.driver.mtu");
     check(differ(&request.bridge, &options.bridge), "--bridge", "com.docker.network.bridge.name");
     check(differ(&request.max_flows, &options.max_flows), "--max-flows", "max_flows");
+    check(differ(&request.nat, &options.nat), "--nat", "nat");
     check(request.ipv6 && options.ipv6 == Some(false), "--ipv6", "com.docker.network.enable_ipv6");
     check(
         request.internal && options.internal == Some(false),
@@ -257,6 +263,7 @@ fn with_options(request: &NetworkCreate) -> Result<(NetworkCreate, DriverOptions
     request.masquerade = request.masquerade.or(options.masquerade);
     request.mtu = request.mtu.or(options.mtu);
     request.max_flows = request.max_flows.or(options.max_flows);
+    request.nat = request.nat.or(options.nat);
     request.bridge = request.bridge.or_else(|| options.bridge.clone());
     request.ipv6 |= options.ipv6 == Some(true);
     request.internal |= options.internal == Some(true);
@@ -303,6 +310,10 @@ fn check_modes(
         && !subnets.iter().any(translates)
     {
         return Err(NetworkError::NothingToMasquerade { name: name(), mode: first.gateway_mode });
+    }
+    let masquerades = request.masquerade != Some(false) && !request.internal;
+    if request.nat == Some(NatMode::Eim) && !(masquerades && subnets.iter().any(translates)) {
+        return Err(NetworkError::NoPortsToGive { name: name() });
     }
     if options.icc_published == Some(false) && request.icc.unwrap_or(true) {
         return Err(NetworkError::IccPublished { name: name() });

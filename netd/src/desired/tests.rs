@@ -17,7 +17,7 @@ use crate::{
     api::{Connect, NetworkCreate},
     ids::Counting,
     ipam::{Pools, ula_prefix},
-    model::{Endpoint, GatewayMode, Network, Proto, PublishedPort, SandboxRef},
+    model::{Endpoint, GatewayMode, NatMode, Network, Proto, PublishedPort, SandboxRef},
     port_spec::PortSpec,
 };
 

@@ -13,7 +13,8 @@ use super::{FamilyContents, HostFacts, Programmed};
 use crate::{
     desired::Desired,
     model::{
-        Endpoint, GatewayMode, HostIp, MacAddr, Network, Proto, PublishedPort, SandboxRef, Subnet,
+        Endpoint, GatewayMode, HostIp, MacAddr, NatMode, Network, Proto, PublishedPort, SandboxRef,
+        Subnet,
     },
 };
 
@@ -45,6 +46,7 @@ fn network(name: &str, number: u16, subnets: &[&str]) -> Network {
         strict_source: false,
         icc_strict: false,
         max_flows: None,
+        nat: None,
         inhibit_ipv4: false,
         mss_clamp: None,
         trusted_interfaces: Vec::new(),
@@ -243,6 +245,25 @@ fn a_trusted_device_opens_the_containers_addresses_but_no_loopback_port() {
     assert_eq!(places(&every.v6), places(&named.v6));
     let keys: Vec<_> = every.trusted_interfaces.keys().map(|k| (k.ifindex, k.network)).collect();
     assert_eq!(keys, [(2, 3), (2, 4)]);
+}
+
+#[test]
+fn source_ports_are_given_as_the_network_says_or_else_the_daemon() {
+    let check = |of_network, of_daemon, expected: bool| {
+        let mut front = with_modes(GatewayMode::Nat, GatewayMode::Nat);
+        front.nat = of_network;
+        let mut desired = Desired::default();
+        desired.insert_network(front);
+        let ifindexes = [("br-front".to_owned(), 10)].into();
+        let host = HostFacts { ifindexes, default_nat: of_daemon, ..HostFacts::default() };
+        let programmed = Programmed::new(&desired, &host);
+        assert_eq!(programmed.networks[&3].has(NetworkFlags::ENDPOINT_INDEPENDENT), expected);
+        assert_eq!(programmed.config_flags() & ConfigFlags::MAPPINGS != 0, expected);
+    };
+    check(None, NatMode::Edm, false);
+    check(None, NatMode::Eim, true);
+    check(Some(NatMode::Edm), NatMode::Eim, false);
+    check(Some(NatMode::Eim), NatMode::Edm, true);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use aya::{
 };
 use netd_common::{
     address::{Address, Port, V4, V6},
-    conntrack::{CtEntry, CtKey, Scope},
+    conntrack::{CtEntry, CtKey, Scope, Zone},
     expiry::BatchHead,
     header::ETHERNET_LEN,
     names,
@@ -20,9 +20,11 @@ use netd_common::{
 
 use super::Datapath;
 
-/// A half of a flow: what is seen where, and what it becomes.
+/// A half of a flow or of a mapping: what is seen where, and what it becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Half {
+    /// Whether it is a mapping's, which no packet is.
+    pub is_mapping: bool,
     /// Whether it is seen on an uplink.
     pub is_on_uplink: bool,
     /// The protocol number.
@@ -43,6 +45,7 @@ impl Half {
     fn new<A: Address>(key: &CtKey<A>, entry: &CtEntry<A>) -> Self {
         let end = |addr: A, port: Port| SocketAddr::new(addr.into(), port.number());
         Self {
+            is_mapping: key.zone == Zone::MAPPINGS,
             is_on_uplink: key.scope == Scope::Uplink as u8,
             proto: key.proto,
             src: end(key.src, key.sport),
@@ -63,7 +66,7 @@ impl Half {
             dport: Port::new(self.dst.port()),
             proto: self.proto,
             scope: scope as u8,
-            zone: 0,
+            zone: if self.is_mapping { Zone::MAPPINGS } else { Zone::FLOWS },
         })
     }
 }

@@ -98,6 +98,14 @@ fn networks_that_make_no_sense_are_refused() {
         "another one of its",
     );
     check(&|r| r.snat_addresses = vec![address("127.0.0.1")], "nothing outside can answer");
+    let eim = Some(NatMode::Eim);
+    check(&|r| (r.nat, r.masquerade) = (eim, Some(false)), "leave --nat eim out");
+    check(&|r| (r.nat, r.internal) = (eim, true), "leave --nat eim out");
+    check(&|r| (r.nat, r.gateway_mode) = (eim, Some(GatewayMode::Routed)), "leave --nat eim out");
+    check(
+        &|r| (r.nat, r.options) = (eim, options("nat", "edm")),
+        "--nat and the option nat contradict",
+    );
     check(&|r| r.options = options("colour", "red"), "option colour is not known");
     check(
         &|r| {
