@@ -59,6 +59,11 @@ pub trait Address: IpHeader + Pod + Eq + Ord + Hash + Debug + Into<IpAddr> {
     fn to_wire_words(self) -> [u32; 4];
     /// This family's side of a network.
     fn side(network: &Network) -> &NetworkFamily<Self>;
+    /// A container's address as the world sees it, where the network's prefix is translated; `None` of one
+    /// that cannot be seen. IPv4 has no such translation.
+    fn to_outside(self, network: &Network) -> Option<Self>;
+    /// A container's address, given as the world sees it.
+    fn to_inside(self, network: &Network) -> Option<Self>;
 }
 
 /// An IPv4 address. Layout: 4 bytes, network order.
@@ -246,6 +251,16 @@ impl Address for V4 {
     fn side(network: &Network) -> &NetworkFamily<Self> {
         &network.v4
     }
+
+    #[inline(always)]
+    fn to_outside(self, _: &Network) -> Option<Self> {
+        None
+    }
+
+    #[inline(always)]
+    fn to_inside(self, _: &Network) -> Option<Self> {
+        None
+    }
 }
 
 impl Address for V6 {
@@ -322,6 +337,16 @@ impl Address for V6 {
     #[inline(always)]
     fn side(network: &Network) -> &NetworkFamily<Self> {
         &network.v6
+    }
+
+    #[inline(always)]
+    fn to_outside(self, network: &Network) -> Option<Self> {
+        network.outside.to_outside(network.v6.mask, self)
+    }
+
+    #[inline(always)]
+    fn to_inside(self, network: &Network) -> Option<Self> {
+        network.outside.to_inside(network.v6.subnet, network.v6.mask, self)
     }
 }
 

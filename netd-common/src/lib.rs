@@ -19,6 +19,7 @@ pub mod address;
 pub mod conntrack;
 pub mod fragment;
 pub mod network;
+pub mod nptv6;
 pub mod published;
 
 pub mod config;

@@ -4,10 +4,11 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     address::{Address, V4, V6},
+    nptv6::OutsidePrefix,
     pod::map_type,
 };
 
-/// What the programs know of a network, by its number. Layout: 108 bytes.
+/// What the programs know of a network, by its number. Layout: 128 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -28,6 +29,8 @@ pub struct Network {
     pub mss_clamp: u16,
     /// Always zero.
     pub reserved: u16,
+    /// What its IPv6 prefix is translated to, with [`FamilyFlags::PREFIX_TRANSLATED`].
+    pub outside: OutsidePrefix,
 }
 
 /// One family of a network. Layout: 20 bytes for IPv4, 68 for IPv6.
@@ -58,6 +61,9 @@ impl FamilyFlags {
     pub const ROUTED: u32 = 1 << 2;
     /// Gateway mode `nat-unprotected`: as `ROUTED`, at every port.
     pub const UNPROTECTED: u32 = 1 << 3;
+    /// What leaves the network gets another prefix, and what enters that of the subnet (RFC 6296). Not with
+    /// `MASQUERADE`.
+    pub const PREFIX_TRANSLATED: u32 = 1 << 4;
 }
 
 /// Bits of [`Network::flags`].
@@ -165,7 +171,7 @@ pub struct MasqueradeKey<A> {
 map_type! {
     NetworkFamily<V4> = 20;
     NetworkFamily<V6> = 68;
-    Network = 108;
+    Network = 128;
     MasqueradeKey<V4> = 8;
     MasqueradeKey<V6> = 20;
 }

@@ -58,6 +58,7 @@ macro_rules! reasons {
                     Self::MasqueradeReply => Self::MasqueradeReplyRedirected,
                     Self::Mapped => Self::MappedRedirected,
                     Self::MappedReply => Self::MappedReplyRedirected,
+                    Self::PrefixTranslated => Self::PrefixTranslatedRedirected,
                     Self::SameNetwork => Self::SameNetworkRedirected,
                     Self::NetworksAllowed => Self::NetworksAllowedRedirected,
                     Self::IcmpErrorOfFlow => Self::IcmpErrorOfFlowRedirected,
@@ -118,6 +119,8 @@ reasons! {
     Mapped = "mapped", Pass;
     /// The reply to such a packet: source translated back.
     MappedReply = "mapped_reply", Pass;
+    /// Out of or into a network whose prefix is translated (NPTv6).
+    PrefixTranslated = "prefix_translated", Pass;
     /// Of a flow that is tracked but not translated.
     Untranslated = "untranslated", Pass;
     /// An ICMP error about a flow that is known: translated with what it quotes.
@@ -134,6 +137,8 @@ reasons! {
     MappedRedirected = "mapped_redirected", Redirect;
     /// As mapped_reply, past the host's stack.
     MappedReplyRedirected = "mapped_reply_redirected", Redirect;
+    /// As prefix_translated, past the host's stack.
+    PrefixTranslatedRedirected = "prefix_translated_redirected", Redirect;
     /// As untranslated, past the host's stack.
     UntranslatedRedirected = "untranslated_redirected", Redirect;
     /// As same_network, past the bridge.
@@ -176,6 +181,8 @@ reasons! {
     UnknownPort = "unknown_port", Drop;
     /// The uplink has no address of the family to masquerade with.
     NoMasqueradeAddress = "no_masquerade_address", Drop;
+    /// The address has none that it is translated to, or nobody has that one (NPTv6).
+    NoPrefixAddress = "no_prefix_address", Drop;
     /// No free source port to this destination.
     SourcePortsExhausted = "source_ports_exhausted", Drop;
     /// The connection table is full of established flows.

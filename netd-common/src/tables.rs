@@ -114,7 +114,7 @@ pub trait FamilyTables<A: Address>: Tables {
     fn is_host_address(&self, addr: A) -> bool;
     /// Whether the host has the address, and it lies in a network's subnet: that of a bridge.
     fn is_bridge_address(&self, addr: A) -> bool;
-    /// The network whose subnet has the address.
+    /// The network whose subnet has the address, or whose outside prefix.
     fn network_of(&self, addr: A) -> Option<u16>;
     /// The endpoint that has the address.
     fn endpoint(&self, addr: A) -> Option<Endpoint>;

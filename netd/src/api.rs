@@ -15,7 +15,7 @@ mod info;
 
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -112,6 +112,8 @@ pub struct NetworkCreate {
     pub max_flows: Option<NonZeroU32>,
     #[serde(default)]
     pub nat: Option<NatMode>,
+    #[serde(default)]
+    pub nptv6: Option<Ipv6Net>,
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
 }

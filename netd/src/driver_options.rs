@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32};
 
 use clap::ValueEnum as _;
+use ipnet::Ipv6Net;
 use thiserror::Error;
 
 use crate::model::{GatewayMode, MssClamp, NatMode, is_ifname};
@@ -21,6 +22,7 @@ pub struct DriverOptions {
     pub mtu: Option<u32>,
     pub max_flows: Option<NonZeroU32>,
     pub nat: Option<NatMode>,
+    pub nptv6: Option<Ipv6Net>,
     /// IPv4's, IPv6's.
     pub gateway_modes: [Option<GatewayMode>; 2],
     pub strict_source: bool,
@@ -56,8 +58,8 @@ const KNOWN: &str = "com.docker.network.bridge.name, com.docker.network.bridge.e
     com.docker.network.bridge.inhibit_ipv4, com.docker.network.bridge.trusted_host_interfaces, \
     com.docker.network.container_iface_prefix, com.docker.network.driver.mtu, \
     com.docker.network.enable_ipv6, com.docker.network.host_ipv4, com.docker.network.host_ipv6, \
-    com.docker.network.internal, icc_published, isolate, max_flows, mss_clamp, mtu, nat, outbound_addr4, \
-    outbound_addr6, strict_src";
+    com.docker.network.internal, icc_published, isolate, max_flows, mss_clamp, mtu, nat, nptv6, \
+    outbound_addr4, outbound_addr6, strict_src";
 
 impl DriverOptions {
     /// Reads a network's options.
@@ -93,6 +95,9 @@ impl DriverOptions {
             (_, "com.docker.network.driver.mtu" | "mtu") => self.mtu = Some(opt.mtu()?),
             (_, "max_flows") => self.max_flows = Some(opt.flows()?),
             (_, "nat") => self.nat = Some(opt.nat_mode()?),
+            (_, "nptv6") => {
+                self.nptv6 = Some(opt.value.parse().map_err(|_| opt.wrong("an IPv6 prefix"))?);
+            }
             (_, "com.docker.network.enable_ipv6") => self.ipv6 = Some(opt.bool()?),
             (_, "com.docker.network.enable_ipv4") => opt.only("true")?,
             (_, "com.docker.network.internal") => self.internal = Some(opt.bool()?),
@@ -234,6 +239,9 @@ mod tests {
         assert!(matches!(parse("max_flows", "0"), Err(DriverOptionError::Value { .. })));
         check("nat", "eim", DriverOptions { nat: Some(NatMode::Eim), ..empty() });
         assert!(matches!(parse("nat", "full-cone"), Err(DriverOptionError::Value { .. })));
+        let nptv6 = Some("2001:db8:1::/64".parse().unwrap());
+        check("nptv6", "2001:db8:1::/64", DriverOptions { nptv6, ..empty() });
+        assert!(matches!(parse("nptv6", "10.0.0.0/8"), Err(DriverOptionError::Value { .. })));
         check("isolate", "true", empty());
         check("isolate", "strict", empty());
         let gateway_modes = [None, Some(GatewayMode::Routed)];

@@ -57,6 +57,9 @@ pub struct Network {
     /// How source ports are given, if not as the daemon's default says.
     #[serde(default)]
     pub nat: Option<NatMode>,
+    /// The prefix that its IPv6 subnet's is translated to.
+    #[serde(default)]
+    pub nptv6: Option<Ipv6Net>,
     /// The bridge gets no IPv4 address: another device has the gateway's.
     #[serde(default)]
     pub inhibit_ipv4: bool,

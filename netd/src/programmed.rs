@@ -17,13 +17,14 @@ use std::{
 
 use ipnet::IpNet;
 use netd_common::{
-    address::{Address, V4, V6},
+    address::{Address, Family, V4, V6},
     config::{ConfigFlags, reserved_port},
     counters::FlowCount,
     network::{
         BridgePort, Endpoint, FamilyFlags, HostAddressFlags, IsolationKey, MasqueradeKey, Network,
         NetworkFamily, NetworkFlags, TrustedKey, UplinkFlags,
     },
+    nptv6::OutsidePrefix,
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
 };
 
@@ -212,6 +213,16 @@ fn network(network: &model::Network, bridge_ifindex: u32, host: &HostFacts) -> N
             Some(MssClamp::Bytes(bytes)) => bytes.get(),
         },
         reserved: 0,
+        outside: outside(network),
+    }
+}
+
+/// What the IPv6 prefix is translated to.
+fn outside(network: &model::Network) -> OutsidePrefix {
+    let v6 = |subnet: &model::Subnet| V6::from_ip(subnet.subnet.network());
+    match (network.nptv6, network.subnets.iter().find_map(v6)) {
+        (Some(prefix), Some(subnet)) => OutsidePrefix::new(subnet, V6::new(prefix.network())),
+        _ => OutsidePrefix::NONE,
     }
 }
 
@@ -228,6 +239,8 @@ fn side<A: Address>(network: &model::Network) -> NetworkFamily<A> {
         };
     };
     let mode = subnet.gateway_mode;
+    let is_translated = A::FAMILY == Family::V6 && network.nptv6.is_some();
+    let masquerades = network.masquerade && mode.translates() && !is_translated;
     let snat_source = network.snat_addresses.iter().find_map(|&address| A::from_ip(address));
     NetworkFamily {
         subnet: A::from_ip(subnet.subnet.network()).unwrap_or(none),
@@ -235,7 +248,8 @@ fn side<A: Address>(network: &model::Network) -> NetworkFamily<A> {
         snat_source: snat_source.unwrap_or(none),
         bridge_addr: network.bridge_address(subnet).and_then(A::from_ip).unwrap_or(none),
         flags: FamilyFlags::PRESENT
-            | flag(network.masquerade && mode.translates(), FamilyFlags::MASQUERADE)
+            | flag(masquerades, FamilyFlags::MASQUERADE)
+            | flag(is_translated, FamilyFlags::PREFIX_TRANSLATED)
             | flag(mode == GatewayMode::Routed, FamilyFlags::ROUTED)
             | flag(mode == GatewayMode::NatUnprotected, FamilyFlags::UNPROTECTED),
     }
@@ -273,7 +287,9 @@ fn family<A: Address>(desired: &Desired, host: &HostFacts) -> FamilyContents<A> 
     let mut contents =
         FamilyContents { host_addresses: host_addresses(desired, host), ..Default::default() };
     for network in desired.networks.values() {
-        let subnets = network.subnets.iter().filter_map(|subnet| prefix::<A>(subnet.subnet));
+        let outside = network.nptv6.map(IpNet::V6);
+        let subnets = network.subnets.iter().map(|subnet| subnet.subnet).chain(outside);
+        let subnets = subnets.filter_map(prefix::<A>);
         contents.subnets.extend(subnets.map(|prefix| (prefix, u32::from(network.number))));
     }
     for source in &host.masquerade_sources {

@@ -127,6 +127,7 @@ pub(crate) fn translates(reason: Reason) -> bool {
                 | Reason::Masqueraded
                 | Reason::MasqueradeReply
                 | Reason::Mapped
+                | Reason::PrefixTranslated
                 | Reason::MappedReply
                 | Reason::Untranslated
                 | Reason::NotDeliverable

@@ -19,6 +19,7 @@ use netd_common::{
     config::{ConfigFlags, DatapathConfig},
     names,
     network::{BridgePort, Endpoint, FamilyFlags, Network, NetworkFamily, NetworkFlags},
+    nptv6::OutsidePrefix,
     reason::Reason,
 };
 use netd_tests::{
@@ -219,6 +220,7 @@ pub(crate) fn network(number: u16, side_flags: u32, flags: u32) -> Result<Networ
         mss_clamp: 0,
         reserved: 0,
         mtu: MTU,
+        outside: OutsidePrefix::NONE,
     })
 }
 

@@ -18,6 +18,7 @@ mod loading;
 mod malformed;
 mod mappings;
 mod policy;
+mod prefixes;
 mod protocols;
 mod source_ports;
 mod walks;

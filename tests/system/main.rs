@@ -33,6 +33,7 @@ mod neighbours;
 mod options;
 mod outbound;
 mod packet_log;
+mod prefix_translation;
 mod privileges;
 mod protocols;
 mod published_ports;

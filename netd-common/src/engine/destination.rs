@@ -5,12 +5,12 @@ use crate::{
     conntrack::{Redirect, Scope},
     engine::{
         begin::{self, Server},
-        deliver, flow, from_uplink, mapping,
+        deliver, flow, from_uplink, mapping, prefix,
     },
     header::{ETHERNET_DESTINATION, proto},
     network::{BridgePort, Network, NetworkFlags, UplinkFlags},
     packet::Packet,
-    parse::{NoTransport, Parsed, Trackable},
+    parse::{Kind, NoTransport, Parsed, Trackable},
     reason::Reason,
     tables::{FamilyTables, Route},
 };
@@ -19,7 +19,7 @@ use crate::{
 ///
 /// Not inlined: a stack frame of its own, next to that of translation.
 #[inline(never)]
-pub(super) fn judge<A, P, T>(
+pub(super) fn judge<A, K, P, T>(
     packet: &mut P,
     tables: &T,
     port: &BridgePort,
@@ -27,17 +27,18 @@ pub(super) fn judge<A, P, T>(
 ) -> Option<Reason>
 where
     A: Address,
+    K: Kind,
     P: Packet,
     T: FamilyTables<A>,
 {
-    match by_destination(packet, tables, port, parsed) {
+    match by_destination::<A, K, P, T>(packet, tables, port, parsed) {
         Ok(reason) => reason,
         Err(reason) => Some(reason),
     }
 }
 
 #[inline(always)]
-fn by_destination<A, P, T>(
+fn by_destination<A, K, P, T>(
     packet: &mut P,
     tables: &T,
     port: &BridgePort,
@@ -45,6 +46,7 @@ fn by_destination<A, P, T>(
 ) -> Result<Option<Reason>, Reason>
 where
     A: Address,
+    K: Kind,
     P: Packet,
     T: FamilyTables<A>,
 {
@@ -62,11 +64,17 @@ where
         return to_neighbour(packet, tables, port, network, parsed);
     }
     match tables.network_of(ip.dst) {
+        Some(other) if prefix::is_outside(tables, other, ip.dst) => {
+            if other != port.network {
+                return Err(Reason::NetworksApart);
+            }
+            Ok(Some(prefix::turn_back(packet, tables, network, parsed)))
+        }
         Some(other) if tables.may_enter(port.network, other) => {
             to_allowed_network(packet, tables, other, parsed).map(Some)
         }
         Some(other) => to_other_network(packet, tables, port, parsed, other),
-        None => to_world(packet, tables, port.network, network, parsed),
+        None => to_world::<A, K, P, T>(packet, tables, port.network, network, parsed),
     }
 }
 
@@ -213,8 +221,8 @@ where
 
 /// Out of the host, but only where the packet is translated on its way out.
 #[inline(always)]
-fn to_world<A, P, T>(
-    packet: &P,
+fn to_world<A, K, P, T>(
+    packet: &mut P,
     tables: &T,
     number: u16,
     network: &Network,
@@ -222,13 +230,14 @@ fn to_world<A, P, T>(
 ) -> Result<Option<Reason>, Reason>
 where
     A: Address,
+    K: Kind,
     P: Packet,
     T: FamilyTables<A>,
 {
     let len = parsed.trackable().map_or(0, |tracked| tracked.wire_len(packet));
     match tables.route(network.bridge_ifindex, &parsed.ip, len) {
         // A packet that the stack may refuse begins no flow before it leaves.
-        Route::Uplink { ifindex, flags, fits: true, .. }
+        Route::Uplink { ifindex, flags, fits: true, next_hop, .. }
             if network.has(NetworkFlags::FAST)
                 && flags & UplinkFlags::ETHERNET != 0
                 && deliver::is_for_gateway(packet, network)
@@ -236,6 +245,11 @@ where
                 // A container's address on another network is translated as that one's is: on the uplink.
                 && tables.endpoint(parsed.ip.src).is_some_and(|sender| sender.network == number) =>
         {
+            if prefix::has_prefix::<A>(network) {
+                prefix::leave::<A, K, P>(packet, network, parsed, parsed.ip.ttl - 1)?;
+                packet.redirect_out(ifindex, next_hop);
+                return Ok(Some(Reason::PrefixTranslated.redirected()));
+            }
             match parsed.trackable() {
                 Ok(tracked) if tracked.transport.may_begin_flow(tables) => {
                     begin::to_world(tables, &tracked, number, ifindex, true)?;

@@ -92,7 +92,7 @@ impl<P: Packet, T> Steps<P, T> for FromEndpoint {
             }
             return Ok(Some(deliver::from_endpoint(packet, tables, &port, &tracked, to)));
         }
-        Ok(destination::judge(packet, tables, &port, parsed))
+        Ok(destination::judge::<A, K, P, T>(packet, tables, &port, parsed))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     engine::{
         Outcome, Steps, afterwards,
         begin::{self, Server},
-        by_family, deliver, flow, icmp_error, mapping, published,
+        by_family, deliver, flow, icmp_error, mapping, prefix, published,
     },
     network::{FamilyFlags, NetworkFlags},
     packet::Packet,
@@ -76,6 +76,9 @@ impl<P: Packet, T> Steps<P, T> for FromUplink {
         }
         let is_hosts = tables.is_host_address(ip.dst);
         if !is_hosts && let Some(number) = tables.network_of(ip.dst) {
+            if prefix::is_outside(tables, number, ip.dst) {
+                return Ok(Some(prefix::enter::<A, K, P, T>(packet, tables, parsed, number)));
+            }
             return to_container(packet, tables, &tracked, number);
         }
         to_host(packet, tables, ip, &tracked, is_hosts)

@@ -36,6 +36,7 @@ mod icmp_error;
 mod mapping;
 mod mss;
 mod outcome;
+mod prefix;
 mod published;
 mod rewrite;
 mod source_port;

@@ -53,6 +53,9 @@ fn tagged<P: Packet, T: Tables>(packet: &P, tables: &T) -> Reason {
     }
 }
 
+/// What lets anybody outside in: for these the programs of the uplinks have judged it.
+const OPEN: u32 = FamilyFlags::UNPROTECTED | FamilyFlags::PREFIX_TRANSLATED;
+
 struct ToEndpoint;
 
 impl<P: Packet, T> Steps<P, T> for ToEndpoint {
@@ -151,7 +154,7 @@ where
         }
         Some(other) if tables.may_enter(other, number) => Ok(Reason::NetworksAllowed),
         Some(_) => Err(Reason::NetworksApart),
-        None if A::side(network).has(FamilyFlags::UNPROTECTED) => Ok(Reason::DirectlyRouted),
+        None if A::side(network).flags & OPEN != 0 => Ok(Reason::DirectlyRouted),
         None => Err(Reason::Unsolicited),
     }
 }

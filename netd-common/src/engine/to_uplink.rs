@@ -7,10 +7,12 @@
 use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
-    engine::{Outcome, Steps, afterwards, begin, by_family, deliver, flow, from_host, icmp_error},
+    engine::{
+        Outcome, Steps, afterwards, begin, by_family, deliver, flow, from_host, icmp_error, prefix,
+    },
     network::NetworkFlags,
     packet::Packet,
-    parse::{self, Kind, NoTransport, Trackable},
+    parse::{self, Kind, NoTransport, Parsed, Trackable},
     reason::Reason,
     tables::{FamilyTables, Work},
 };
@@ -51,6 +53,11 @@ impl<P: Packet, T> Steps<P, T> for ToUplink {
         if is_hosts && packet.ingress_ifindex() != 0 {
             return Ok(Some(Reason::NotOurs));
         }
+        if let Some(number) = network
+            && prefix::is_outside(tables, number, source)
+        {
+            return Ok(Some(Reason::NotOurs));
+        }
         let parsed =
             match super::read::<A, K, P, T>(packet, tables, &mut work.parsed, &mut work.remembered)
             {
@@ -76,15 +83,24 @@ impl<P: Packet, T> Steps<P, T> for ToUplink {
                     Ok(Some(deliver::from_host(packet, tables, &tracked, to)))
                 }
                 None => match network {
+                    Some(network) if prefix::is_translated::<A, T>(tables, network) => {
+                        by_prefix::<A, K, P, T>(packet, tables, parsed, network)
+                    }
                     Some(network) => to_the_world(packet, tables, &tracked, network),
                     None => Ok(from_host::begin(tables, &tracked)),
                 },
             },
             Err(NoTransport::IcmpError) if K::IS_RARE => {
                 match icmp_error::to_uplink(packet, tables, &parsed.ip, &mut work.error) {
-                    None if !is_hosts => Err(Reason::IcmpError),
-                    reason => Ok(Some(reason.unwrap_or(Reason::HostTraffic))),
+                    None => error_of_no_flow::<A, K, P, T>(packet, tables, parsed, network),
+                    reason => Ok(reason),
                 }
+            }
+            Err(_)
+                if let Some(network) = network
+                    && prefix::is_translated::<A, T>(tables, network) =>
+            {
+                by_prefix::<A, K, P, T>(packet, tables, parsed, network)
             }
             Err(_) if is_hosts => Ok(Some(Reason::HostTraffic)),
             Err(NoTransport::Malformed) => Err(Reason::Malformed),
@@ -109,6 +125,53 @@ where
 {
     tables.bridge_port(packet.ingress_ifindex()).is_some()
         && flow::is_answered(tables, Scope::Uplink, tracked)
+}
+
+/// Translates the prefix of a container's packet.
+#[inline(always)]
+fn by_prefix<A, K, P, T>(
+    packet: &mut P,
+    tables: &T,
+    parsed: &Parsed<A>,
+    number: u16,
+) -> Result<Option<Reason>, Reason>
+where
+    A: Address,
+    K: Kind,
+    P: Packet,
+    T: FamilyTables<A>,
+{
+    let network = tables.network(number).ok_or(Reason::UnknownPort)?;
+    prefix::leave::<A, K, P>(packet, network, parsed, parsed.ip.ttl)?;
+    Ok(Some(Reason::PrefixTranslated))
+}
+
+/// An ICMP error that is about no flow, but perhaps about a packet whose prefix was translated.
+#[inline(always)]
+fn error_of_no_flow<A, K, P, T>(
+    packet: &mut P,
+    tables: &T,
+    parsed: &Parsed<A>,
+    network: Option<u16>,
+) -> Result<Option<Reason>, Reason>
+where
+    A: Address,
+    K: Kind,
+    P: Packet,
+    T: FamilyTables<A>,
+{
+    if packet.ingress_ifindex() == 0
+        && let Some(reason) = prefix::error_of_host(packet, tables, parsed)
+    {
+        return Ok(Some(reason));
+    }
+    match network {
+        Some(number) if prefix::is_translated::<A, T>(tables, number) => {
+            by_prefix::<A, K, P, T>(packet, tables, parsed, number)
+        }
+        Some(_) => Err(Reason::IcmpError),
+        None => Ok(Some(Reason::HostTraffic)),
+    }
 }
 
 /// Begins a flow for a container's packet.

@@ -31,6 +31,7 @@ mod mappings;
 mod mss;
 mod multihomed;
 mod policy;
+mod prefixes;
 mod pressure;
 mod protocols;
 mod reasons;

@@ -4,7 +4,8 @@ use netd_common::{
     address::{V4, V6},
     config::ConfigFlags,
     counters::FlowCount,
-    network::NetworkFlags,
+    network::{FamilyFlags, NetworkFlags},
+    nptv6::OutsidePrefix,
     reason::Reason,
 };
 
@@ -40,6 +41,13 @@ fn changed(at: At, message: &Message<A>, change: impl FnOnce(&mut HostPacket)) -
     let (at, mut packet) = packet(at, message);
     change(&mut packet);
     (at, packet)
+}
+
+/// Has the first network's prefix translated.
+fn translate_prefix(scene: &mut Scene) {
+    let network = scene.tables.networks.get_mut(&NET_A).unwrap();
+    network.v6.flags = FamilyFlags::PRESENT | FamilyFlags::PREFIX_TRANSLATED;
+    network.outside = OutsidePrefix::new(network.v6.subnet, A::inside(99, 0));
 }
 
 /// A packet from somebody unknown to the port that a container sends from.
@@ -105,6 +113,19 @@ fn way_to(reason: Reason, scene: &mut Scene) -> (At, HostPacket) {
             let unknown = unknown(scene, NetworkFlags::FAST);
             scene.pass(FROM_UPLINK, &unknown);
             packet(a, &unknown.to(call.src).reply())
+        }
+        Reason::PrefixTranslated => {
+            translate_prefix(scene);
+            packet(TO_UPLINK, &call)
+        }
+        Reason::PrefixTranslatedRedirected => {
+            translate_prefix(scene);
+            scene.set(NET_A, NetworkFlags::FAST);
+            packet(a, &call)
+        }
+        Reason::NoPrefixAddress => {
+            translate_prefix(scene);
+            packet(TO_UPLINK, &call.from((A::inside(NET_A, 0), 1)))
         }
         Reason::Untranslated => packet(TO_UPLINK, &routed),
         Reason::IcmpErrorOfFlow => {

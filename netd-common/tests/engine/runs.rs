@@ -154,7 +154,12 @@ impl Scene {
             if !is_redirected {
                 let (network, n) = endpoint_of(endpoint.ifindex);
                 let entering = to_endpoint(network, n, UPLINK);
-                assert_eq!(self.pass(entering, &after).0, Reason::FlowToContainer, "{after:?}");
+                let entered = if plain == Reason::PrefixTranslated {
+                    Reason::DirectlyRouted
+                } else {
+                    Reason::FlowToContainer
+                };
+                assert_eq!(self.pass(entering, &after).0, entered, "{after:?}");
             }
         }
         (plain, after)
@@ -244,6 +249,7 @@ pub(crate) fn translates(reason: Reason) -> bool {
             | Reason::MasqueradeReply
             | Reason::Mapped
             | Reason::MappedReply
+            | Reason::PrefixTranslated
             | Reason::Untranslated
             | Reason::NotDeliverable
             | Reason::IcmpErrorOfFlow
@@ -256,13 +262,14 @@ pub(crate) fn changes(reason: Reason) -> bool {
 }
 
 /// What is redirected, and what it is where it is not.
-const REDIRECTED: [(Reason, Reason); 10] = [
+const REDIRECTED: [(Reason, Reason); 11] = [
     (Reason::PublishedRedirected, Reason::Published),
     (Reason::PublishedReplyRedirected, Reason::PublishedReply),
     (Reason::MasqueradedRedirected, Reason::Masqueraded),
     (Reason::MasqueradeReplyRedirected, Reason::MasqueradeReply),
     (Reason::MappedRedirected, Reason::Mapped),
     (Reason::MappedReplyRedirected, Reason::MappedReply),
+    (Reason::PrefixTranslatedRedirected, Reason::PrefixTranslated),
     (Reason::UntranslatedRedirected, Reason::Untranslated),
     (Reason::SameNetworkRedirected, Reason::SameNetwork),
     (Reason::NetworksAllowedRedirected, Reason::NetworksAllowed),

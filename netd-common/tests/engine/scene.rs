@@ -17,6 +17,7 @@ use netd_common::{
     conntrack::{CtEntry, CtKey},
     engine,
     network::{BridgePort, Endpoint, FamilyFlags, Network, NetworkFamily, NetworkFlags},
+    nptv6::OutsidePrefix,
     published::PublishedPort,
 };
 
@@ -160,6 +161,7 @@ fn add_network(tables: &mut HostTables, number: u16, side_flags: u32, flags: u32
         mtu: MTU,
         mss_clamp: 0,
         reserved: 0,
+        outside: OutsidePrefix::NONE,
     };
     tables.networks.insert(number, network);
     // As the daemon has it.

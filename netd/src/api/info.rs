@@ -42,6 +42,9 @@ pub struct NetworkInfo {
     /// The network's own, or else the daemon's.
     #[serde(default)]
     pub nat: NatMode,
+    /// Null where the IPv6 prefix is not translated.
+    #[serde(default)]
+    pub nptv6: Option<Ipv6Net>,
     pub datapath: DatapathInfo,
     /// Names.
     pub endpoints: Vec<String>,
@@ -173,6 +176,7 @@ impl NetworkInfo {
             mtu: network.mtu,
             max_flows: network.max_flows,
             nat: network.nat.unwrap_or(default_nat),
+            nptv6: network.nptv6,
             datapath,
             endpoints,
             allowed,

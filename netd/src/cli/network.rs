@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand, ValueEnum, builder::BoolishValueParser};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::{
     CliError, Session, all, items, key_value, one,
@@ -94,6 +94,9 @@ pub struct CreateArgs {
     /// How source ports are given; the daemon's choice by default
     #[arg(long, value_name = "MODE")]
     nat: Option<NatMode>,
+    /// The prefix that the IPv6 subnet's is translated to, one for one and open both ways (RFC 6296)
+    #[arg(long, value_name = "CIDR")]
+    nptv6: Option<Ipv6Net>,
     /// How packets get in from outside [default: nat]
     #[arg(long, value_name = "MODE")]
     gateway_mode: Option<GatewayMode>,
@@ -179,6 +182,7 @@ impl CreateArgs {
             bridge: self.bridge,
             max_flows: self.max_flows,
             nat: self.nat,
+            nptv6: self.nptv6,
             options: self.options.into_iter().collect(),
             labels: self.labels.into_iter().collect(),
         }
@@ -294,6 +298,7 @@ fn describe(network: &NetworkInfo) -> Vec<(&'static str, String)> {
         ("icc", network.icc.to_string()),
         ("masquerade", network.masquerade.to_string()),
         ("nat", network.nat.to_string()),
+        ("nptv6", or_dash(network.nptv6)),
         ("snat addresses", list(&network.snat_addresses)),
         ("mtu", network.mtu.to_string()),
         ("max flows", or_dash(network.max_flows)),

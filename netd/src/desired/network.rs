@@ -1,10 +1,11 @@
 //! Planning networks: their names, subnets, gateways and bridges.
 
+mod nptv6;
 mod subnets;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use thiserror::Error;
 
 use super::{Desired, HostView, LookupError, is_name};
@@ -89,6 +90,12 @@ pub enum NetworkError {
         "network {name}: without masquerading there are no source ports to give: leave --nat eim out"
     )]
     NoPortsToGive { name: String },
+    #[error("network {name}: --nptv6 {prefix} is of no use: {reason}")]
+    Nptv6 { name: String, prefix: Ipv6Net, reason: &'static str },
+    #[error("network {name}: --nptv6 {prefix} is not as long as {subnet}: give a /{}", .subnet.prefix_len())]
+    Nptv6Length { name: String, prefix: Ipv6Net, subnet: IpNet },
+    #[error("network {name}: --nptv6 {prefix} overlaps {owner}: choose another")]
+    Nptv6Overlap { name: String, prefix: Ipv6Net, owner: OverlapOwner },
     #[error("network {name}: icc_published=false adds to --icc=false: give both, or neither")]
     IccPublished { name: String },
     #[error("network {name}: an MTU of {mtu} is not possible: give --mtu from {min} to {MAX_MTU}")]
@@ -144,6 +151,7 @@ impl Desired {
         let subnets = plan.subnets()?;
         check_snat_addresses(&request, &subnets)?;
         check_modes(&request, &options, &subnets)?;
+        plan.check_nptv6(&subnets)?;
         let mtu = request.mtu.unwrap_or(host.default_mtu);
         check_mtu(&request.name, mtu, &subnets)?;
         let (id, bridge) = self.bridge(&request, host, ids)?;
@@ -166,6 +174,7 @@ impl Desired {
             icc_strict: options.icc_published == Some(false),
             max_flows: request.max_flows,
             nat: request.nat,
+            nptv6: request.nptv6,
             inhibit_ipv4: options.inhibit_ipv4,
             mss_clamp: options.mss_clamp,
             trusted_interfaces: options.trusted_interfaces,
@@ -250,6 +259,7 @@ fn with_options(request: &NetworkCreate) -> Result<(NetworkCreate, DriverOptions
     check(differ(&request.bridge, &options.bridge), "--bridge", "com.docker.network.bridge.name");
     check(differ(&request.max_flows, &options.max_flows), "--max-flows", "max_flows");
     check(differ(&request.nat, &options.nat), "--nat", "nat");
+    check(differ(&request.nptv6, &options.nptv6), "--nptv6", "nptv6");
     check(request.ipv6 && options.ipv6 == Some(false), "--ipv6", "com.docker.network.enable_ipv6");
     check(
         request.internal && options.internal == Some(false),
@@ -264,6 +274,7 @@ fn with_options(request: &NetworkCreate) -> Result<(NetworkCreate, DriverOptions
     request.mtu = request.mtu.or(options.mtu);
     request.max_flows = request.max_flows.or(options.max_flows);
     request.nat = request.nat.or(options.nat);
+    request.nptv6 = request.nptv6.or(options.nptv6);
     request.bridge = request.bridge.or_else(|| options.bridge.clone());
     request.ipv6 |= options.ipv6 == Some(true);
     request.internal |= options.internal == Some(true);

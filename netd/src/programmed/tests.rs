@@ -47,6 +47,7 @@ fn network(name: &str, number: u16, subnets: &[&str]) -> Network {
         icc_strict: false,
         max_flows: None,
         nat: None,
+        nptv6: None,
         inhibit_ipv4: false,
         mss_clamp: None,
         trusted_interfaces: Vec::new(),

@@ -76,19 +76,27 @@ impl NetworkPlan<'_> {
     }
 
     fn owner_of(&self, subnet: &IpNet) -> Option<OverlapOwner> {
-        let overlaps = |net: &&IpNet| ipam::overlap(net, subnet);
-        let mut networks = self.desired.networks.values().flat_map(|network| {
-            network.subnets.iter().map(|subnet| (network.name.clone(), subnet.subnet))
-        });
-        if let Some((network, subnet)) = networks.find(|(_, net)| overlaps(&net)) {
-            return Some(OverlapOwner::Network { network, subnet });
+        if let Some(owner) = self.owner_among_networks(subnet) {
+            return Some(owner);
         }
+        let overlaps = |net: &&IpNet| ipam::overlap(net, subnet);
         if let Some(&address) = self.host.addresses.iter().find(overlaps) {
             return Some(OverlapOwner::HostAddress { address });
         }
         // The default route leads everywhere and takes no address away.
         let mut routes = self.host.routes.iter().filter(|route| route.prefix_len() > 0);
         routes.find(overlaps).map(|&route| OverlapOwner::HostRoute { route })
+    }
+
+    /// The network that has a part of a prefix, be it as a subnet or as what one is translated to.
+    pub(super) fn owner_among_networks(&self, prefix: &IpNet) -> Option<OverlapOwner> {
+        let mut prefixes = self.desired.networks.values().flat_map(|network| {
+            let outside = network.nptv6.map(IpNet::V6);
+            let subnets = network.subnets.iter().map(|subnet| subnet.subnet);
+            subnets.chain(outside).map(|net| (network.name.clone(), net))
+        });
+        let found = prefixes.find(|(_, net)| ipam::overlap(net, prefix));
+        found.map(|(network, subnet)| OverlapOwner::Network { network, subnet })
     }
 
     fn next_of_pool(&self, family: Family) -> Result<IpNet, NetworkError> {

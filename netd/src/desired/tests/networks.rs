@@ -98,6 +98,34 @@ fn networks_that_make_no_sense_are_refused() {
         "another one of its",
     );
     check(&|r| r.snat_addresses = vec![address("127.0.0.1")], "nothing outside can answer");
+    let to = |prefix: &str| Some(prefix.parse().unwrap());
+    check(&|r| r.nptv6 = to("2001:db8:9::/64"), "no IPv6 subnet");
+    check(&|r| (r.nptv6, r.ipv6) = (to("2001:db8:9::/56"), true), "give a /64");
+    check(&|r| (r.nptv6, r.ipv6) = (to("2001:db8:9::1/64"), true), "host bits");
+    check(&|r| (r.nptv6, r.ipv6) = (to("ff05::/64"), true), "not for hosts");
+    check(&|r| (r.nptv6, r.ipv6, r.internal) = (to("2001:db8:9::/64"), true, true), "internal");
+    check(
+        &|r| (r.nptv6, r.subnets) = (to("2001:db8:9::/80"), vec![net("fd09::/80")]),
+        "longer than /64",
+    );
+    check(
+        &|r| (r.nptv6, r.subnets) = (to("fd09::/64"), vec![net("fd09::/64")]),
+        "overlaps the subnet itself",
+    );
+    check(
+        &|r| {
+            (r.nptv6, r.ipv6) = (to("2001:db8:9::/64"), true);
+            r.snat_addresses = vec![address("2001:db8::1")];
+        },
+        "--snat-address as well",
+    );
+    check(
+        &|r| {
+            (r.nptv6, r.ipv6) = (to("2001:db8:9::/64"), true);
+            r.gateway_mode = Some(GatewayMode::Routed);
+        },
+        "not nat",
+    );
     let eim = Some(NatMode::Eim);
     check(&|r| (r.nat, r.masquerade) = (eim, Some(false)), "leave --nat eim out");
     check(&|r| (r.nat, r.internal) = (eim, true), "leave --nat eim out");
