@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// What to measure
     #[arg(long = "workload", value_name = "WORKLOAD", value_delimiter = ',')]
     workloads: Vec<Workload>,
+    /// An earlier netd, measured in the same rounds
+    #[arg(long, value_name = "NETD")]
+    before: Option<PathBuf>,
     /// Over IPv6
     #[arg(long)]
     ipv6: bool,

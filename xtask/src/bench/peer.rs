@@ -11,6 +11,10 @@ pub(super) enum Peer {
     NetdFast,
     /// netd, through the host's stack
     NetdStack,
+    /// The netd of `--before`, around the host's stack
+    BeforeFast,
+    /// The netd of `--before`, through the host's stack
+    BeforeStack,
     /// The hops of netd's fast path without tables and checks: the limit of what it can reach
     Prototype,
     /// Docker's rules in iptables-nft, which is what a Docker host on Debian has
@@ -24,10 +28,20 @@ pub(super) enum Peer {
 }
 
 impl Peer {
+    /// Whether it takes another netd than the one that is built here.
+    pub(super) fn is_before(self) -> bool {
+        matches!(self, Self::BeforeFast | Self::BeforeStack)
+    }
+
     /// Whether the number of its published ports matters.
     pub(super) fn has_tables(self) -> bool {
         match self {
-            Self::NetdFast | Self::NetdStack | Self::Iptables | Self::IptablesLegacy => true,
+            Self::NetdFast
+            | Self::NetdStack
+            | Self::BeforeFast
+            | Self::BeforeStack
+            | Self::Iptables
+            | Self::IptablesLegacy => true,
             Self::Prototype | Self::Routing | Self::Direct => false,
         }
     }

@@ -1,8 +1,8 @@
 //! One run: its testbeds, and the rounds through all of them.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, path::PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
@@ -29,6 +29,7 @@ pub(super) struct Run {
     peers: Vec<Peer>,
     workloads: Vec<Workload>,
     cpus: Cpus,
+    before: Option<PathBuf>,
     scratch: Scratch,
 }
 
@@ -48,9 +49,10 @@ impl Run {
             rounds: number(args.rounds, ROUNDS),
             seconds: number(args.seconds, SECONDS),
             family: if args.ipv6 { Family::V6 } else { Family::V4 },
-            peers: chosen(&args.only),
+            peers: peers(args)?,
             workloads: chosen(&args.workloads),
             cpus: Cpus::choose()?,
+            before: args.before.clone(),
             scratch: Scratch::new()?,
         })
     }
@@ -89,8 +91,8 @@ impl Run {
                 }
                 let start = wait::now();
                 let (family, scratch) = (self.family, &self.scratch);
-                let plan =
-                    Plan { peer, family, ports, netd: &netd, prototype: &prototype, scratch };
+                let netd = self.before.as_deref().filter(|_| peer.is_before()).unwrap_or(&netd);
+                let plan = Plan { peer, family, ports, netd, prototype: &prototype, scratch };
                 let bed = plan.build().with_context(|| format!("{peer} cannot be set up"))?;
                 let secs = start.elapsed().as_secs_f64();
                 println!("ready      {peer:<16} {ports:>6} published ports, took {secs:.1} s");
@@ -138,6 +140,16 @@ fn find(beds: &Testbeds, peer: Peer, workload: Workload) -> Result<&Testbed> {
 /// Where the number of published ports makes no difference, one testbed does for all workloads.
 fn ports(peer: Peer, workload: Workload) -> u16 {
     if peer.has_tables() { workload.ports() } else { 1 }
+}
+
+/// Whoever was chosen; without an earlier netd its peers are none.
+fn peers(args: &Args) -> Result<Vec<Peer>> {
+    let mut peers = chosen(&args.only);
+    if args.before.is_none() {
+        peers.retain(|peer| !peer.is_before());
+    }
+    ensure!(!peers.is_empty(), "an earlier netd is measured where --before names it");
+    Ok(peers)
 }
 
 /// All there are, in their own order, unless some were chosen.

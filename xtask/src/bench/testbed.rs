@@ -107,8 +107,12 @@ impl Plan<'_> {
         // Docker loads br_netfilter and switches it on; without Docker hosts do not have it.
         set_bridge_netfilter(&host, false)?;
         match self.peer {
-            Peer::NetdFast => published = self.netd(&host, &container, "fast")?,
-            Peer::NetdStack => published = self.netd(&host, &container, "stack")?,
+            Peer::NetdFast | Peer::BeforeFast => {
+                published = self.netd(&host, &container, "fast")?;
+            }
+            Peer::NetdStack | Peer::BeforeStack => {
+                published = self.netd(&host, &container, "stack")?;
+            }
             Peer::Prototype => {
                 self.bridge(&host, &container)?;
                 published = self.prototype(&host)?;
