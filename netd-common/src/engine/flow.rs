@@ -96,16 +96,27 @@ pub(super) fn peek<'a, A: Address, T: FamilyTables<A>>(
 
 /// Counts a packet in its flow's entry, where that is switched on.
 #[inline(always)]
-pub(super) fn account<A, P, T>(packet: &P, tables: &T, key: &CtKey<A>)
+pub(super) fn account<A, P, T>(packet: &P, tables: &T, scope: Scope, tracked: &Trackable<'_, A>)
 where
     A: Address,
     P: Packet,
     T: FamilyTables<A>,
 {
-    if tables.is_configured(ConfigFlags::FLOW_ACCOUNTING)
-        && let Some(flow) = tables.flow(key)
-    {
-        flow.count(packet.len_bytes() - packet.network_offset());
+    if tables.is_configured(ConfigFlags::FLOW_ACCOUNTING) {
+        count(tables, scope, tracked, packet.len_bytes() - packet.network_offset());
+    }
+}
+
+/// Not inlined: the key is in a stack frame of its own.
+#[inline(never)]
+fn count<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    scope: Scope,
+    tracked: &Trackable<'_, A>,
+    bytes: u32,
+) {
+    if let Some(flow) = tables.flow(&tracked.key(scope)) {
+        flow.count(bytes);
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn translate<A: Address, P: Packet, T: FamilyTables<A>>(
     ttl: u8,
 ) -> Result<Reason, Reason> {
     rewrite(packet, tracked, to, ttl)?;
-    flow::account(packet, tables, &tracked.key(scope));
+    flow::account(packet, tables, scope, tracked);
     let is_reply = to.flags & CtFlags::REPLY != 0;
     if to.flags & CtFlags::DNAT != 0 {
         return Ok(if is_reply {
