@@ -73,6 +73,9 @@ impl Zone {
     pub const MAPPINGS: u16 = 1;
 }
 
+/// The [`CtEntry::last_seen_secs`] of a half that somebody is about to remove, and nobody else may use.
+pub const CLAIMED: u32 = 0;
+
 /// What is known of one direction of a flow.
 ///
 /// Layout: 80 bytes for IPv4, 104 for IPv6. Addresses and ports in network order, the rest native. The
@@ -90,9 +93,10 @@ pub struct CtEntry<A> {
     pub new_dport: Port,
     /// Where packets of this direction are redirected to, if to a container.
     pub redirect: Redirect,
-    /// When a packet of this direction was seen last. Units: seconds of the monotonic clock.
+    /// When a packet of this direction was seen last, or [`CLAIMED`]. Units: seconds of the monotonic clock.
     pub last_seen_secs: u32,
-    /// When the flow began. Units: seconds of the monotonic clock.
+    /// When the flow began. Units: seconds of the monotonic clock. Stands in one aligned word with the field
+    /// before, see [`crate::tables::Flow::replace_last_seen`].
     pub created_secs: u32,
     /// Where the flow is counted: the slot of the published port, or of the endpoint.
     pub slot: u32,

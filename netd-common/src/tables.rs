@@ -80,8 +80,8 @@ pub trait FamilyTables<A: Address>: Tables {
     /// # Errors
     /// Whether the key is taken or the table full.
     fn insert_flow(&self, key: &CtKey<A>, entry: &CtEntry<A>) -> Result<(), InsertError>;
-    /// Removes an entry; says whether it was there.
-    fn remove_flow(&self, key: &CtKey<A>) -> bool;
+    /// Removes an entry, if it is there.
+    fn remove_flow(&self, key: &CtKey<A>);
     /// Remembers a flow by its original key, at an index below [`crate::counters::YOUNG_FLOWS`].
     fn remember_young_flow(&self, index: u32, key: &CtKey<A>);
     /// Copies the key that was remembered at an index; says whether there is one.
@@ -211,14 +211,19 @@ pub enum InsertError {
     Full,
 }
 
-/// An element of the connection table, in place. Only packets of its direction write to it, but from
-/// several CPUs: the fields here may be written twice with nearly the same value, never torn.
+/// An element of the connection table, in place. Packets of its direction write to it from several CPUs, and
+/// whoever ends its flow: but for the last-seen time a field may be written twice with nearly the same value,
+/// never torn.
 pub trait Flow<A: Address>: Copy {
-    /// The entry in its place, not copied: it would fill a program's stack. `last_seen_secs`, `seen` and
-    /// the counters may change meanwhile, so each is to be read once.
+    /// The entry in its place, not copied: it would fill a program's stack. `seen` and the counters
+    /// may change meanwhile, so each is to be read once; for `last_seen_secs` there is a method.
     fn entry(&self) -> &CtEntry<A>;
-    /// Sets when the direction was seen last. Units: seconds of the monotonic clock.
-    fn set_last_seen(&self, secs: u32);
+    /// When the direction was seen last, or [`CLAIMED`](crate::conntrack::CLAIMED). Units: seconds of the
+    /// monotonic clock.
+    fn last_seen_secs(&self) -> u32;
+    /// Puts `new` in place of `old`, unless something else stands there, or the element has another flow
+    /// by now: says whether it did. Of two CPUs that ask for the same, one does.
+    fn replace_last_seen(&self, old: u32, new: u32) -> bool;
     /// Sets what the direction has carried.
     fn set_seen(&self, seen: u8);
     /// Sets what the other direction has carried.

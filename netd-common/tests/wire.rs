@@ -165,7 +165,7 @@ impl<A: Address> FamilyTables<A> for Host {
     fn insert_flow(&self, _: &CtKey<A>, _: &CtEntry<A>) -> Result<(), InsertError> {
         unreachable!("{NOT_ASKED}")
     }
-    fn remove_flow(&self, _: &CtKey<A>) -> bool {
+    fn remove_flow(&self, _: &CtKey<A>) {
         unreachable!("{NOT_ASKED}")
     }
     fn remember_young_flow(&self, _: u32, _: &CtKey<A>) {
@@ -216,7 +216,10 @@ impl<A: Address> Flow<A> for NoEntry {
     fn entry(&self) -> &CtEntry<A> {
         unreachable!("{NOT_ASKED}")
     }
-    fn set_last_seen(&self, _: u32) {
+    fn last_seen_secs(&self) -> u32 {
+        unreachable!("{NOT_ASKED}")
+    }
+    fn replace_last_seen(&self, _: u32, _: u32) -> bool {
         unreachable!("{NOT_ASKED}")
     }
     fn set_seen(&self, _: u8) {

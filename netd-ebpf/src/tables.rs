@@ -2,6 +2,7 @@
 
 use core::{
     ffi::{c_long, c_void},
+    mem::offset_of,
     ops::ControlFlow,
     ptr::{self, NonNull},
 };
@@ -238,8 +239,9 @@ impl<A: FamilyMaps> FamilyTables<A> for KernelTables {
     }
 
     #[inline(always)]
-    fn remove_flow(&self, key: &CtKey<A>) -> bool {
-        A::conntrack().remove(key).is_ok()
+    fn remove_flow(&self, key: &CtKey<A>) {
+        // That there is none is as well.
+        let _ = A::conntrack().remove(key);
     }
 
     #[inline(always)]
@@ -382,9 +384,28 @@ impl<A: FamilyMaps> Flow<A> for KernelFlow<A> {
     }
 
     #[inline(always)]
-    fn set_last_seen(&self, secs: u32) {
+    fn last_seen_secs(&self) -> u32 {
         // SAFETY: as for `entry`; the field is one aligned word.
-        unsafe { ptr::write_volatile(&raw mut (*self.entry.as_ptr()).last_seen_secs, secs) }
+        unsafe { ptr::read_volatile(&raw const (*self.entry.as_ptr()).last_seen_secs) }
+    }
+
+    #[inline(always)]
+    fn replace_last_seen(&self, old: u32, new: u32) -> bool {
+        // The time of creation is compared as well: it is another one if the kernel has given the memory to
+        // another flow. And the assembler knows no instruction for less than a long word.
+        const {
+            assert!(offset_of!(CtEntry<A>, last_seen_secs).is_multiple_of(8));
+            assert!(
+                offset_of!(CtEntry<A>, created_secs) == offset_of!(CtEntry<A>, last_seen_secs) + 4
+            );
+        }
+        let entry = self.entry.as_ptr();
+        // SAFETY: as for `entry`; both fields are in one aligned long word of the element.
+        unsafe {
+            let created = u64::from((*entry).created_secs) << u32::BITS;
+            let word = entry.byte_add(offset_of!(CtEntry<A>, last_seen_secs)).cast();
+            compare_exchange(word, created | u64::from(old), created | u64::from(new))
+        }
     }
 
     #[inline(always)]
@@ -451,6 +472,25 @@ unsafe fn atomic_add(word: *mut u64, value: u64) {
     unsafe {
         core::arch::asm!("lock *(u64 *)({word} + 0) += {value}", word = in(reg) word, value = in(reg) value);
     }
+}
+
+/// Puts `new` in place of `old`, if that is what stands there: says whether it is.
+///
+/// # Safety
+/// `word` must point to an aligned word of map memory.
+#[inline(always)]
+unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> bool {
+    let mut found = old;
+    // SAFETY: by the contract above; the instruction touches nothing else.
+    unsafe {
+        core::arch::asm!(
+            "r0 = cmpxchg_64({word} + 0, r0, {new})",
+            word = in(reg) word,
+            new = in(reg) new,
+            inlateout("r0") found,
+        );
+    }
+    found == old
 }
 
 /// Runs `step` by `bpf_loop`, whose body the verifier checks once.

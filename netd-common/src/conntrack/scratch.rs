@@ -57,7 +57,8 @@ pub struct Candidates {
     pub first: u16,
     /// How many there are from there on.
     pub span: u16,
-    /// Not zero where the port of a connection that both sides have closed may be taken.
+    /// [`FlowState::CLOSING`](super::FlowState::CLOSING) where the port of a connection that both sides have
+    /// closed may be taken, else zero.
     pub takes_closing: u16,
 }
 

@@ -167,6 +167,19 @@ impl FlowState {
         )
     }
 
+    /// A bit of [`Self::kinds`]: see [`Self::is_closing`].
+    pub const CLOSING: u16 = 1;
+    /// A bit of [`Self::kinds`]: see [`Self::gives_way`].
+    pub const GIVING_WAY: u16 = 1 << 1;
+
+    /// What kinds of state this is one of, in bits that one instruction compares.
+    #[inline(always)]
+    pub fn kinds(self) -> u16 {
+        let closing = u16::from(self.is_closing()) * Self::CLOSING;
+        let giving_way = u16::from(self.gives_way()) * Self::GIVING_WAY;
+        closing | giving_way
+    }
+
     /// The timer of this state.
     #[inline(always)]
     pub fn timeout(self, proto: u8) -> Timeout {

@@ -4,7 +4,7 @@ use crate::{
     address::Address,
     conntrack::{CtKey, Zone},
     engine::{flow, mapping},
-    tables::{FamilyTables, Flow},
+    tables::FamilyTables,
 };
 
 /// What became of a candidate.
@@ -29,15 +29,14 @@ pub fn expire<A: Address, T: FamilyTables<A>>(
     let Some(half) = tables.flow(key) else {
         return Expiry::Gone;
     };
-    if !is_forced && !is_over(tables, key, half) {
-        return Expiry::Live;
-    }
-    flow::forget(tables, key, half.entry());
-    Expiry::Removed
+    let over = if is_forced { flow::WHATEVER_COMES } else { is_over(tables, key, half) };
+    let is_removed = over != flow::LIVE && flow::forget(tables, key, half, over);
+    if is_removed { Expiry::Removed } else { Expiry::Live }
 }
 
+/// The answer of [`flow::is_over`], for a flow or a mapping.
 #[inline(always)]
-fn is_over<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>, half: T::Flow) -> bool {
+fn is_over<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>, half: T::Flow) -> u32 {
     if key.zone == Zone::MAPPINGS {
         mapping::is_over(tables, key, half, 0)
     } else {

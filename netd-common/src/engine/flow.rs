@@ -3,19 +3,29 @@
 //! Invariants: the reply half is inserted first and with NOEXIST, so no two live flows share a reply
 //! tuple; whoever fails after that takes it back. Removal goes the other way round, original half
 //! first, so that a reply half without original is always a leftover that anyone may reuse.
+//!
+//! Only who has **claimed** both halves removes them ([`CLAIMED`]): the kernel's maps remove by key, whatever
+//! stands there by then, and between a look at a flow and its removal another CPU may bring it back to life or
+//! remove it and begin the next one under the same key.
 
 use core::{mem::MaybeUninit, ops::ControlFlow};
 
 use crate::{
     address::{Address, Port},
     config::ConfigFlags,
-    conntrack::{CtEntry, CtFlags, CtKey, FlowState, Scope, Scratch, Seen, Translation, Zone},
+    conntrack::{
+        CLAIMED, CtEntry, CtFlags, CtKey, FlowState, Scope, Scratch, Seen, Translation, Zone,
+    },
     engine::{admission, mapping, source_port},
     packet::Packet,
     parse::Trackable,
     reason::Reason,
     tables::{FamilyTables, Flow, InsertError, Tables},
 };
+
+/// The answer of [`is_over`] for a flow that is not, and for one that is whatever packets come.
+pub(super) const LIVE: u32 = 0;
+pub(super) const WHATEVER_COMES: u32 = u32::MAX;
 
 /// How long a half may stand alone: far longer than any CPU takes between its two insertions.
 const LONE_HALF_SECS: u32 = 5;
@@ -38,24 +48,27 @@ pub(super) fn find<'a, A: Address, T: FamilyTables<A>>(
     let entry = flow.entry();
     let now = tables.now_secs();
     let mut seen = Seen::after(entry.seen, entry.peer_seen, transport.seen);
-    let is_first_of_second = entry.last_seen_secs != now;
-    if is_first_of_second || transport.is_syn() {
+    let last_seen = flow.last_seen_secs();
+    if last_seen != now || transport.is_syn() {
         let reopens = transport.is_syn() && !entry.is_reply();
-        if is_over(tables, key, flow, now, u16::from(reopens)) {
-            forget(tables, key, entry);
+        let over = is_over(tables, key, flow, now, u16::from(reopens) * FlowState::CLOSING);
+        if over != LIVE {
+            forget(tables, key, flow, over);
             return None;
         }
-        if Seen::refreshes(entry.seen, seen, transport.seen) {
-            flow.set_last_seen(now);
+        let refreshed =
+            if Seen::refreshes(entry.seen, seen, transport.seen) { now } else { last_seen };
+        if !refresh(flow, last_seen, refreshed) {
+            return None;
         }
         if now.saturating_sub(entry.created_secs) > Seen::STREAM_SECS {
             seen |= Seen::LATER;
         }
     } else if has_lost_owner(tables, entry) {
-        forget(tables, key, entry);
+        forget(tables, key, flow, WHATEVER_COMES);
         return None;
     }
-    if entry.flags & CtFlags::USES_MAPPING != 0 && (is_first_of_second || seen != entry.seen) {
+    if entry.flags & CtFlags::USES_MAPPING != 0 && (last_seen != now || seen != entry.seen) {
         mapping::refresh(tables, key, entry, seen);
     }
     if seen != entry.seen {
@@ -65,6 +78,14 @@ pub(super) fn find<'a, A: Address, T: FamilyTables<A>>(
         flow.set_seen(seen);
     }
     Some(memory.write(entry.translation()))
+}
+
+/// Puts `now` in place of `last_seen`, where no other packet was faster: says whether the flow is still there.
+///
+/// Not inlined: a stack frame of its own.
+#[inline(never)]
+pub(super) fn refresh<A: Address, F: Flow<A>>(flow: F, last_seen: u32, now: u32) -> bool {
+    flow.replace_last_seen(last_seen, now) || flow.last_seen_secs() != CLAIMED
 }
 
 /// Tells the other direction of a FIN, so that it knows its next ACK for the FIN's without a look here.
@@ -88,7 +109,7 @@ pub(super) fn peek<'a, A: Address, T: FamilyTables<A>>(
     memory: &'a mut MaybeUninit<Translation<A>>,
 ) -> Option<&'a mut Translation<A>> {
     let flow = tables.flow(key)?;
-    if is_over(tables, key, flow, tables.now_secs(), 0) {
+    if is_over(tables, key, flow, tables.now_secs(), 0) != LIVE {
         return None;
     }
     Some(memory.write(flow.entry().translation()))
@@ -150,8 +171,11 @@ pub(super) fn is_live<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>
     tables.flow(key).is_some_and(|flow| !has_lost_owner(tables, flow.entry()))
 }
 
-/// Whether a flow has ended. With `reopens` other than zero, a closing one counts as ended: a number, which may come
-/// from memory, so that the verifier does not walk everything twice for the two values of a condition.
+/// Whether the flow that `key` is half of is over: its time has run out, its owner gone, its other half lost, or
+/// it is of a kind that `also` has the bit of ([`FlowState::CLOSING`] and so on). A number, so that the
+/// verifier does not walk everything twice for the two values of a condition.
+///
+/// The answer is [`LIVE`], or a time: the flow is over unless a packet is seen then or later.
 ///
 /// Not inlined: it is needed once a second for a flow, and the programs stay small without copies.
 #[inline(never)]
@@ -160,26 +184,31 @@ pub(super) fn is_over<A: Address, T: FamilyTables<A>>(
     key: &CtKey<A>,
     flow: T::Flow,
     now: u32,
-    reopens: u16,
-) -> bool {
-    let entry = flow.entry();
-    if has_lost_owner(tables, entry) {
-        return true;
+    also: u16,
+) -> u32 {
+    let (entry, last_seen) = (flow.entry(), flow.last_seen_secs());
+    if has_lost_owner(tables, entry) || last_seen == CLAIMED {
+        return WHATEVER_COMES;
     }
     let Some(peer) = tables.flow(&entry.peer_key(key)) else {
-        return now.saturating_sub(entry.created_secs) > LONE_HALF_SECS;
+        return if is_young(entry, now) { LIVE } else { WHATEVER_COMES };
     };
-    let peer = peer.entry();
-    let state = state(key.proto, entry, peer);
-    if reopens != 0 && state.is_closing() {
-        return true;
+    let last_seen = last_seen.max(peer.last_seen_secs());
+    let state = state(key.proto, entry, peer.entry());
+    if state.kinds() & also != 0 {
+        return WHATEVER_COMES;
     }
-    let last_seen = entry.last_seen_secs.max(peer.last_seen_secs);
     let mut timeout_secs = tables.timeout_secs(state.timeout(key.proto));
     if state.gives_way() {
         timeout_secs = admission::pressure::<A, T>(tables).shorten(timeout_secs);
     }
-    now.saturating_sub(last_seen) >= timeout_secs
+    if now.saturating_sub(last_seen) < timeout_secs { LIVE } else { last_seen + 1 }
+}
+
+/// Whether a half that stands alone may belong to who is about to insert the other one.
+#[inline(always)]
+fn is_young<A: Address>(entry: &CtEntry<A>, now: u32) -> bool {
+    now.saturating_sub(entry.created_secs) <= LONE_HALF_SECS
 }
 
 /// The state of the flow that two entries are the halves of.
@@ -190,7 +219,7 @@ fn state<A: Address>(proto: u8, entry: &CtEntry<A>, peer: &CtEntry<A>) -> FlowSt
     FlowState::of(proto, original, reply)
 }
 
-/// Removes the flow that `key` is half of if it gives way to others. Says whether it did.
+/// Removes the flow that `key` is half of if it gives way to others, or is over. Says whether it did.
 ///
 /// Not inlined: a stack frame of its own.
 #[inline(never)]
@@ -199,38 +228,58 @@ pub(super) fn give_way<A: Address, T: FamilyTables<A>>(
     key: &CtKey<A>,
     now: u32,
 ) -> bool {
-    let Some(half) = tables.flow(key) else {
+    let Some(flow) = tables.flow(key) else {
         return false;
     };
-    let entry = half.entry();
-    let gives_way = match tables.flow(&entry.peer_key(key)) {
-        Some(peer) => state(key.proto, entry, peer.entry()).gives_way(),
-        None => false,
-    };
-    if gives_way || is_over(tables, key, half, now, 0) {
-        forget(tables, key, entry);
-        return true;
-    }
-    false
+    let over = is_over(tables, key, flow, now, FlowState::GIVING_WAY);
+    over != LIVE && forget(tables, key, flow, over)
 }
 
-/// Removes a flow, original half first. Who removes that one takes the flow from the counts.
+/// Removes a flow if no packet is seen at the time `over` or later, and nobody else does. Says whether it did.
 ///
 /// Not inlined: a stack frame of its own.
 #[inline(never)]
 pub(super) fn forget<A: Address, T: FamilyTables<A>>(
     tables: &T,
     key: &CtKey<A>,
-    entry: &CtEntry<A>,
-) {
-    let peer = entry.peer_key(key);
-    let (original, reply) = if entry.is_reply() { (&peer, key) } else { (key, &peer) };
-    // Read while it is there: the kernel may give the memory to another flow at once.
-    let (endpoint_slot, network) = (entry.endpoint_slot, entry.network);
-    if tables.remove_flow(original) {
-        admission::count::<A, T>(tables, endpoint_slot, network, -1);
+    flow: T::Flow,
+    over: u32,
+) -> bool {
+    let entry = flow.entry();
+    let peer_key = &entry.peer_key(key);
+    let peer = tables.flow(peer_key);
+    if peer.is_none() && is_young(entry, tables.now_secs()) {
+        return false;
     }
-    tables.remove_flow(reply);
+    let last_seen = claim(flow, over);
+    if last_seen == CLAIMED {
+        return false;
+    }
+    if let Some(peer) = peer {
+        if claim(peer, over) == CLAIMED {
+            flow.replace_last_seen(CLAIMED, last_seen);
+            return false;
+        }
+        tables.remove_flow(peer_key);
+    }
+    if peer.is_some() || !entry.is_reply() {
+        admission::count::<A, T>(tables, entry.endpoint_slot, entry.network, -1);
+    }
+    tables.remove_flow(key);
+    true
+}
+
+/// Claims a half: when a packet of it was seen last, or [`CLAIMED`] where that was at the time `over` or
+/// later, or somebody else has it.
+///
+/// Not inlined: the verifier would follow each outcome through all that comes after.
+#[inline(never)]
+fn claim<A: Address, F: Flow<A>>(half: F, over: u32) -> u32 {
+    let last_seen = half.last_seen_secs();
+    if last_seen < over && half.replace_last_seen(last_seen, CLAIMED) {
+        return last_seen;
+    }
+    CLAIMED
 }
 
 /// Inserts both halves of the flow, or the mapping, that lies in `scratch`, or finds it already there.
@@ -282,7 +331,8 @@ fn reserve_reply<A: Address, T: FamilyTables<A>>(
     tables.repeat(source_port::attempts(&scratch.candidates), |attempt| {
         let new_sport = source_port::candidate(&scratch.candidates, attempt);
         scratch.write_reply_key(new_sport);
-        let takes_closing = u16::from(may_take && source_port::is_hard(attempt));
+        let takes_closing =
+            u16::from(may_take && source_port::is_hard(attempt)) * FlowState::CLOSING;
         scratch.candidates.takes_closing = takes_closing;
         // The table first: where ports are short, that is where they are.
         if !is_free(tables, &scratch.reply_key, scratch.candidates.takes_closing)
@@ -316,9 +366,6 @@ fn is_free<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>, takes_clo
     let Some(flow) = tables.flow(key) else {
         return true;
     };
-    if !is_over(tables, key, flow, tables.now_secs(), takes_closing) {
-        return false;
-    }
-    forget(tables, key, flow.entry());
-    true
+    let over = is_over(tables, key, flow, tables.now_secs(), takes_closing);
+    over != LIVE && forget(tables, key, flow, over)
 }

@@ -17,7 +17,7 @@
 use crate::{
     address::{Address, Port},
     config::{ConfigFlags, Timeout},
-    conntrack::{CtEntry, CtFlags, CtKey, NewFlow, Redirect, Scope, Scratch, Seen, Zone},
+    conntrack::{CLAIMED, CtEntry, CtFlags, CtKey, NewFlow, Redirect, Scope, Scratch, Seen, Zone},
     engine::{begin::Server, flow, published, source_port},
     header::proto,
     network::Endpoint,
@@ -82,7 +82,7 @@ fn asked_for<A: Address, T: FamilyTables<A>>(
     }
     let key = outside_key(ip.proto, ip.dst, transport.dport);
     let half = tables.flow(&key)?;
-    if is_over(tables, &key, half, 0) {
+    if is_over(tables, &key, half, 0) != flow::LIVE {
         return None;
     }
     // A socket that the host has opened since then is the host's.
@@ -117,12 +117,12 @@ pub(super) fn refresh<A: Address, T: FamilyTables<A>>(
     if let Some(half) = tables.flow(&sender)
         && half.entry().new_sport == entry.new_sport
     {
-        half.set_last_seen(tables.now_secs());
+        keep(half, tables.now_secs());
         half.set_seen(seen);
     }
 }
 
-/// Whether the mapping that `key` is half of has ended; with `takes_idle` other than zero, one that has not
+/// Whether the mapping that `key` is half of has ended, as [`flow::is_over`] says it; with `takes_idle` other than zero, one that has not
 /// been used for a while counts as ended. Not inlined: its key has a stack frame of its own.
 #[inline(never)]
 pub(super) fn is_over<A: Address, T: FamilyTables<A>>(
@@ -130,14 +130,14 @@ pub(super) fn is_over<A: Address, T: FamilyTables<A>>(
     key: &CtKey<A>,
     half: T::Flow,
     takes_idle: u16,
-) -> bool {
+) -> u32 {
     let entry = half.entry();
-    if flow::has_lost_owner(tables, entry) {
-        return true;
+    if flow::has_lost_owner(tables, entry) || half.last_seen_secs() == CLAIMED {
+        return flow::WHATEVER_COMES;
     }
     let inside = if entry.is_reply() { tables.flow(&entry.peer_key(key)) } else { Some(half) };
     let (seen, since) = match inside {
-        Some(inside) => (inside.entry().seen, inside.entry().last_seen_secs),
+        Some(inside) => (inside.entry().seen, inside.last_seen_secs()),
         // On its way in, or left behind.
         None => (0, entry.created_secs),
     };
@@ -145,7 +145,15 @@ pub(super) fn is_over<A: Address, T: FamilyTables<A>>(
     if takes_idle != 0 && timeout == Timeout::Mapping {
         timeout = Timeout::Udp;
     }
-    tables.now_secs().saturating_sub(since) >= tables.timeout_secs(timeout)
+    let is_live = tables.now_secs().saturating_sub(since) < tables.timeout_secs(timeout);
+    if is_live { flow::LIVE } else { since + 1 }
+}
+
+/// Records that a mapping is used; says whether it is still there.
+#[inline(always)]
+fn keep<A: Address>(inside: impl Flow<A>, now: u32) -> bool {
+    let last_seen = inside.last_seen_secs();
+    last_seen != CLAIMED && flow::refresh(inside, last_seen, now)
 }
 
 /// The timer of a mapping whose container has last sent a packet of a flow that has carried `seen` there: an
@@ -177,11 +185,11 @@ pub(super) fn has_port<A: Address, T: FamilyTables<A>>(
     let Some(half) = tables.flow(key) else {
         return false;
     };
-    if !is_asked_by_mapping || !is_over(tables, key, half, scratch.candidates.takes_closing) {
+    if !is_asked_by_mapping {
         return true;
     }
-    flow::forget(tables, key, half.entry());
-    false
+    let over = is_over(tables, key, half, scratch.candidates.takes_closing);
+    over == flow::LIVE || !flow::forget(tables, key, half, over)
 }
 
 /// Has the flow that was described ask for the outside port of its source's mapping. Where there is none, the
@@ -236,10 +244,13 @@ fn find<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>) -> Option<Po
     let half = tables.flow(key)?;
     let entry = half.entry();
     let port = entry.new_sport;
-    if is_over(tables, key, half, 0) || source_port::is_kept(tables, key.dst, key.proto, port) {
-        flow::forget(tables, key, entry);
+    let mut over = is_over(tables, key, half, 0);
+    if source_port::is_kept(tables, key.dst, key.proto, port) {
+        over = flow::WHATEVER_COMES;
+    }
+    if over != flow::LIVE {
+        flow::forget(tables, key, half, over);
         return None;
     }
-    half.set_last_seen(tables.now_secs());
-    Some(port)
+    keep(half, tables.now_secs()).then_some(port)
 }

@@ -41,6 +41,7 @@ mod strict_source;
 mod switched;
 mod walks;
 
+mod interleavings;
 mod model;
 mod properties;
 mod sequences;

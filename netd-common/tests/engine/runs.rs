@@ -18,30 +18,41 @@ use crate::{
         to_endpoint,
     },
     scene::{Datapath, Scene, UPLINK},
-    tables::HostRoute,
+    tables::{HostRoute, HostTables},
 };
 
-impl Scene {
+impl HostTables {
     /// Runs one of a hook's programs.
-    fn ask<K: Kind>(&self, hook: Hook, packet: &mut HostPacket) -> Outcome {
+    pub(crate) fn ask<K: Kind>(&self, hook: Hook, packet: &mut HostPacket) -> Outcome {
         match hook {
-            Hook::FromUplink => engine::from_uplink::<K, _, _>(packet, &self.tables),
-            Hook::ToUplink => engine::to_uplink::<K, _, _>(packet, &self.tables),
-            Hook::FromEndpoint => engine::from_endpoint::<K, _, _>(packet, &self.tables),
-            Hook::ToEndpoint => engine::to_endpoint::<K, _, _>(packet, &self.tables),
-            Hook::FromBridge => engine::from_bridge::<K, _, _>(packet, &self.tables),
-            Hook::ToBridge => engine::to_bridge::<K, _, _>(packet, &self.tables),
+            Hook::FromUplink => engine::from_uplink::<K, _, _>(packet, self),
+            Hook::ToUplink => engine::to_uplink::<K, _, _>(packet, self),
+            Hook::FromEndpoint => engine::from_endpoint::<K, _, _>(packet, self),
+            Hook::ToEndpoint => engine::to_endpoint::<K, _, _>(packet, self),
+            Hook::FromBridge => engine::from_bridge::<K, _, _>(packet, self),
+            Hook::ToBridge => engine::to_bridge::<K, _, _>(packet, self),
             Hook::Inwards | Hook::Outwards => unreachable!("a way and not a hook"),
         }
     }
 
+    /// Runs one of a hook's programs to the end; `None` where it hands the packet over to another.
+    pub(crate) fn ask_alone<K: Kind>(&self, hook: Hook, packet: &mut HostPacket) -> Option<Reason> {
+        match self.ask::<K>(hook, packet) {
+            Outcome::Judged(reason) => Some(reason),
+            Outcome::Elsewhere(_) => None,
+            Outcome::Again => self.ask_alone::<K>(hook, packet),
+        }
+    }
+}
+
+impl Scene {
     /// Runs one program, and those that it hands the packet over to.
     fn run_part(&self, hook: Hook, part: Part, packet: &mut HostPacket) -> Reason {
         let outcome = match part {
-            Part::CommonV4 => self.ask::<Common<V4>>(hook, packet),
-            Part::CommonV6 => self.ask::<Common<V6>>(hook, packet),
-            Part::RareV4 => self.ask::<Rare<V4>>(hook, packet),
-            Part::RareV6 => self.ask::<Rare<V6>>(hook, packet),
+            Part::CommonV4 => self.tables.ask::<Common<V4>>(hook, packet),
+            Part::CommonV6 => self.tables.ask::<Common<V6>>(hook, packet),
+            Part::RareV4 => self.tables.ask::<Rare<V4>>(hook, packet),
+            Part::RareV6 => self.tables.ask::<Rare<V6>>(hook, packet),
         };
         match outcome {
             Outcome::Judged(reason) => reason,

@@ -53,6 +53,8 @@ pub(crate) struct HostTables {
     pub(crate) after_insertion: RefCell<Option<Interruption>>,
     /// Whose fragments are held, once for each.
     pub(crate) held: RefCell<Vec<Datagram>>,
+    /// Runs at one of the next calls that the life of a flow makes: after how many of them.
+    pub(crate) at_call: RefCell<Option<(u32, Interruption)>>,
     pub(crate) v4: FamilyStore<V4>,
     pub(crate) v6: FamilyStore<V6>,
 }
@@ -147,8 +149,28 @@ impl HostTables {
             between_halves: RefCell::default(),
             after_insertion: RefCell::default(),
             held: RefCell::default(),
+            at_call: RefCell::default(),
             v4: FamilyStore::new(),
             v6: FamilyStore::new(),
+        }
+    }
+
+    /// Runs an interruption on another CPU, which has memory of its own for its packets.
+    fn run_elsewhere(&self, interruption: Interruption) {
+        let (v4, v6) = (self.v4.kept.get(), self.v6.kept.get());
+        self.v4.kept.set((Begun::Nothing, v4.1, v4.2));
+        self.v6.kept.set((Begun::Nothing, v6.1, v6.2));
+        interruption(self);
+        self.v4.kept.set(v4);
+        self.v6.kept.set(v6);
+    }
+
+    /// A moment at which another CPU may come in.
+    fn pass_moment(&self) {
+        let next = self.at_call.take();
+        match next {
+            Some((0, interruption)) => self.run_elsewhere(interruption),
+            next => *self.at_call.borrow_mut() = next.map(|(calls, then)| (calls - 1, then)),
         }
     }
 
@@ -190,6 +212,7 @@ impl Tables for HostTables {
     }
 
     fn timeout_secs(&self, timeout: Timeout) -> u32 {
+        self.pass_moment();
         self.config.timeout(timeout)
     }
 
@@ -239,6 +262,7 @@ impl Tables for HostTables {
     }
 
     fn generation(&self, slot: u32) -> u32 {
+        self.pass_moment();
         self.generations.borrow().get(&slot).copied().unwrap_or(0)
     }
 
@@ -291,15 +315,17 @@ impl<A: Family> FamilyTables<A> for HostTables {
     type Flow = HostFlow<A>;
 
     fn flow(&self, key: &CtKey<A>) -> Option<HostFlow<A>> {
+        self.pass_moment();
         let half = *A::store(self).flows.borrow().get(key)?;
         Some(HostFlow { entry: half.get(), half })
     }
 
     fn insert_flow(&self, key: &CtKey<A>, entry: &CtEntry<A>) -> Result<(), InsertError> {
+        self.pass_moment();
         if entry.flags & CtFlags::REPLY == 0
             && let Some(interruption) = self.between_halves.take()
         {
-            interruption(self);
+            self.run_elsewhere(interruption);
         }
         let mut flows = A::store(self).flows.borrow_mut();
         if flows.contains_key(key) {
@@ -312,8 +338,9 @@ impl<A: Family> FamilyTables<A> for HostTables {
         Ok(())
     }
 
-    fn remove_flow(&self, key: &CtKey<A>) -> bool {
-        A::store(self).flows.borrow_mut().remove(key).is_some()
+    fn remove_flow(&self, key: &CtKey<A>) {
+        self.pass_moment();
+        A::store(self).flows.borrow_mut().remove(key);
     }
 
     fn remember_young_flow(&self, index: u32, key: &CtKey<A>) {
@@ -351,7 +378,7 @@ impl<A: Family> FamilyTables<A> for HostTables {
         let mut scratch = *A::store(self).scratch.borrow();
         engine::insert_pair(self, &mut scratch)?;
         if let Some(interruption) = self.after_insertion.take() {
-            interruption(self);
+            self.run_elsewhere(interruption);
         }
         Ok(())
     }
@@ -447,8 +474,16 @@ impl<A: Family> Flow<A> for HostFlow<A> {
         &self.entry
     }
 
-    fn set_last_seen(&self, secs: u32) {
-        self.change(|entry| entry.last_seen_secs = secs);
+    fn last_seen_secs(&self) -> u32 {
+        self.half.get().last_seen_secs
+    }
+
+    fn replace_last_seen(&self, old: u32, new: u32) -> bool {
+        let is_there = self.half.get().last_seen_secs == old;
+        if is_there {
+            self.change(|entry| entry.last_seen_secs = new);
+        }
+        is_there
     }
 
     fn set_seen(&self, seen: u8) {
