@@ -50,6 +50,10 @@ where
     T: FamilyTables<A>,
 {
     let ip = parse::ip::<A, P>(frame)?;
+    // What lists the way, or stands behind more headers, is seen later.
+    if ip.has_options || A::has_extensions(&ip) {
+        return Ok(());
+    }
     refuse_loopback(&ip)?;
     if ip.dst.is_multicast() {
         return Ok(());
@@ -65,15 +69,16 @@ where
     Ok(())
 }
 
-/// Whether there is a flow that the packet may belong to: one from before the network had the subnet.
+/// Whether there is a flow that the packet may belong to: one from before the network had the subnet. Whose
+/// piece a later fragment is, is seen later.
 #[inline(always)]
 fn is_of_flow<A: Address, T: FamilyTables<A>>(
     tables: &T,
     ip: &Ip<A>,
     transport: &Result<Transport, NoTransport>,
 ) -> bool {
-    let Ok(transport) = transport else {
-        return false;
-    };
-    tables.flow(&Trackable { ip, transport }.key(Scope::Uplink)).is_some()
+    match transport {
+        Ok(transport) => tables.flow(&Trackable { ip, transport }.key(Scope::Uplink)).is_some(),
+        Err(missing) => matches!(missing, NoTransport::Fragment),
+    }
 }

@@ -40,6 +40,7 @@ mod source_ports;
 mod strict_source;
 mod switched;
 mod walks;
+mod wire;
 
 mod interleavings;
 mod model;

@@ -5,7 +5,7 @@ use bytemuck::Pod;
 use netd_common::{
     checksum::Delta,
     engine,
-    packet::{ChecksumKind, Headers, NextHop, Packet},
+    packet::{ChecksumKind, Frame, Headers, NextHop, Packet},
 };
 
 use crate::tables::HostTables;
@@ -101,6 +101,12 @@ impl Headers for HostPacket {
     fn load<T: Pod>(&self, offset: u32) -> Option<T> {
         let start = offset as usize;
         self.frame.get(start..start + size_of::<T>()).map(bytemuck::pod_read_unaligned)
+    }
+}
+
+impl Frame for HostPacket {
+    fn is_to_this_host(&self) -> bool {
+        self.is_to_this_host
     }
 }
 
