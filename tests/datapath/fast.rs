@@ -29,7 +29,7 @@ const OWN: At = from_endpoint(NET_A, 2);
 const WAN: u32 = 60;
 
 /// A host that forwards from the bridges of two networks to an uplink, whose next hop nobody has asked for.
-fn forwarding(host: &mut Host, family: Family, flags: u32) -> Result<()> {
+pub(crate) fn forwarding(host: &mut Host, family: Family, flags: u32) -> Result<()> {
     ip(&format!("link add wan index {WAN} type veth peer name far-wan"));
     let bridges = [NET_A, ROUTED, OPEN].map(bridge);
     let ends = bridges.iter().flat_map(|index| [format!("h{index}"), format!("p{index}")]);

@@ -1,7 +1,7 @@
 //! The end of flows in the kernel: timers, generations, the expiry program.
 
 use anyhow::{Result, ensure};
-use netd_common::{expiry::BATCH, reason::Reason};
+use netd_common::{config::DatapathConfig, expiry::BATCH, reason::Reason};
 use netd_tests::{
     family::Family,
     packet::{ACK, FIN, Kind, Packet, RST, SYN},
@@ -165,5 +165,16 @@ fn a_client_of_two_published_ports_of_one_container_keeps_both() -> Result<()> {
             host.becomes(TO_UPLINK, &answer, Reason::PublishedReply, &leaving)?;
         }
         Ok(())
+    })
+}
+
+/// As where another CPU removes it at once: with no time to live, it is over when the packet looks again.
+#[test]
+fn a_flow_that_is_gone_before_its_first_packet_finds_it_is_a_race_lost() -> Result<()> {
+    on_a_host(|host, family| {
+        let config = DatapathConfig { timeout_secs: [0; _], ..DatapathConfig::DEFAULT };
+        host.datapath.configure(&config)?;
+        let web = Packet::new(Kind::Tcp(SYN), end(family.client(), 1), end(family.host(), WEB));
+        host.judges(&[("gone again", FROM_UPLINK, web.frame(), Reason::ConntrackRace)])
     })
 }

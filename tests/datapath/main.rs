@@ -5,6 +5,7 @@
 //! kernel forwarding between devices of the test. Needs root; each test has a network namespace of its own.
 
 mod expect;
+mod frame;
 mod host;
 mod tun;
 
@@ -19,6 +20,7 @@ mod malformed;
 mod mappings;
 mod policy;
 mod prefixes;
+mod properties;
 mod protocols;
 mod source_ports;
 mod walks;

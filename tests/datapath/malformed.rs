@@ -188,3 +188,20 @@ fn headers_with_options_are_translated() -> Result<()> {
         Ok(())
     })
 }
+
+/// The host would send its errors along it, to a container of any network.
+#[test]
+fn a_source_route_is_refused() -> Result<()> {
+    on_a_host(|host, family| {
+        let own = end(inside(family, NET_A, 2), 5000);
+        let mut frame = Packet::new(Kind::Udp, own, end(family.remote(), 53)).frame();
+        if family == Family::V6 {
+            // RFC 5095 has done away with them.
+            return Ok(());
+        }
+        frame.splice(34..34, [131, 7, 4, 198, 51, 100, 7, 0]);
+        frame[14] = 0x47;
+        frame[17] += 8;
+        host.judges(&[("loose", from_endpoint(NET_A, 2), frame, Reason::SourceRoute)])
+    })
+}

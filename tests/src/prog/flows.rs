@@ -56,6 +56,14 @@ impl Half {
         }
     }
 
+    /// Whether each of two halves says that its packets answer the other's.
+    pub fn is_peer(&self, other: &Self) -> bool {
+        let answers = |one: &Self, other: &Self| {
+            (one.new_src, one.new_dst) == (other.dst, other.src) && one.proto == other.proto
+        };
+        self != other && answers(self, other) && answers(other, self)
+    }
+
     fn key<A: Address>(&self) -> Result<CtKey<A>> {
         let addr = |ip: IpAddr| A::from_ip(ip).with_context(|| format!("{ip}: the other family"));
         let scope = if self.is_on_uplink { Scope::Uplink } else { Scope::Endpoint };
