@@ -140,7 +140,11 @@ impl Config {
         }
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+    /// Reads the text of the file at `path`.
+    ///
+    /// # Errors
+    /// Where the text has an error: in which line, and what.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         toml::from_str(text).map_err(|error| {
             let offset = error.span().map_or(0, |span| span.start.min(text.len()));
             let line = text.as_bytes()[..offset].iter().filter(|&&byte| byte == b'\n').count() + 1;

@@ -112,7 +112,11 @@ async fn read_line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<V
     }
 }
 
-fn decode(line: &[u8]) -> Result<Request, String> {
+/// Reads a line as a request.
+///
+/// # Errors
+/// What the client is told.
+pub fn decode(line: &[u8]) -> Result<Request, String> {
     let malformed = |error| format!("the request is malformed: {error}");
     let hello: Hello = serde_json::from_slice(line).map_err(malformed)?;
     if hello.protocol != PROTOCOL_VERSION {

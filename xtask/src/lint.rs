@@ -12,6 +12,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("rustfmt", rustfmt),
     ("clippy", clippy),
     ("clippy on netd-ebpf", clippy_ebpf),
+    ("fuzz targets", fuzz_targets),
     ("house rules", check_house_rules),
     ("cargo-deny", cargo_deny),
 ];
@@ -57,6 +58,15 @@ fn clippy_ebpf(workspace: &Workspace) -> Result<()> {
     let toolchain = Toolchain::prepare(workspace)?;
     let mut cargo = ebpf::cargo(workspace, &toolchain, "clippy", false);
     process::run(cargo.args(["--bins", "--examples", "--", "-D", "warnings"]))
+}
+
+/// They are no members of the workspace.
+fn fuzz_targets(workspace: &Workspace) -> Result<()> {
+    let manifest = ["--manifest-path", "tests/fuzz/Cargo.toml"];
+    process::run(workspace.cargo("fmt").args(manifest).arg("--check"))?;
+    let mut cargo = workspace.cargo_build("clippy");
+    // Without libFuzzer itself, which is compiled from C++.
+    process::run(cargo.args(manifest).args(["--no-default-features", "--", "-D", "warnings"]))
 }
 
 fn check_house_rules(workspace: &Workspace) -> Result<()> {

@@ -9,6 +9,7 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod hostile;
 mod house_rules;
 mod lint;
@@ -53,6 +54,8 @@ enum Task {
     Test(test::Args),
     /// Attacks the walls between networks with every kind of packet
     Hostile(hostile::Args),
+    /// Looks for inputs that break the engine, or a parser of the daemon
+    Fuzz(fuzz::Args),
     /// Checks formatting, clippy, house rules and, where installed, cargo-deny
     Lint,
     /// Loads every eBPF program into the running kernel and prints what it costs
@@ -83,6 +86,7 @@ fn run_task(cli: Cli) -> Result<ExitCode> {
         Task::Demo(args) => return demo::demo(&workspace, &args),
         Task::Test(args) => test::test(&workspace, &args),
         Task::Hostile(args) => hostile::hostile(&workspace, &args),
+        Task::Fuzz(args) => fuzz::fuzz(&workspace, &args),
         Task::Lint => lint::lint(&workspace),
         Task::Verify(args) => verify::verify(&workspace, &args),
         Task::Bench(args) => bench::bench(&workspace, &args),

@@ -42,6 +42,7 @@ mod switched;
 mod walks;
 mod wire;
 
+mod fuzz;
 mod interleavings;
 mod model;
 mod properties;
