@@ -180,17 +180,26 @@ pub(super) fn to_world<A: Address, T: FamilyTables<A>>(
     Ok(())
 }
 
-/// From the host itself, whose source port another flow to this destination has (see
-/// [`super::from_host`]): the source stays, the port does not.
+/// Of the host itself: from it, where another flow to this destination has its source port (see
+/// [`super::from_host`]), which becomes another one; or to it, at a bridge's address, so that its answers
+/// are known for that.
 #[inline(always)]
-pub(super) fn from_host<A: Address, T: FamilyTables<A>>(tables: &T, tracked: &Trackable<'_, A>) {
+pub(super) fn of_host<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    tracked: &Trackable<'_, A>,
+    scope: Scope,
+) {
+    let (flags, reply_scope) = match scope {
+        Scope::Endpoint => (CtFlags::SNAT, Scope::Uplink),
+        Scope::Uplink => (0, Scope::Endpoint),
+    };
     tables.describe_flow(|new| {
-        new.key = tracked.key(Scope::Endpoint);
+        new.key = tracked.key(scope);
         new.new_src = tracked.ip.src;
         new.new_dst = tracked.ip.dst;
         new.new_dport = tracked.transport.dport;
-        new.flags = CtFlags::SNAT;
-        new.reply_scope = Scope::Uplink as u8;
+        new.flags = flags;
+        new.reply_scope = reply_scope as u8;
         // Nobody's: it is no container's flow.
         new.slot = 0;
         new.endpoint_slot = 0;

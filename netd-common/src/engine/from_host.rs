@@ -1,7 +1,7 @@
 //! What the host itself sends by an uplink, and which of it needs another source.
 //!
-//! Two kinds do. What comes from a bridge's address is masqueraded like a container's packet
-//! ([`super::to_uplink`] does that). And a connection that the host begins may choose a source port that
+//! Two kinds do. What begins at a bridge's address is masqueraded like a container's packet
+//! ([`super::to_uplink`] does that, and [`super::from_uplink`] knows who has asked there). And a connection that the host begins may choose a source port that
 //! a container's flow to the same destination was given before: then the replies could not be told apart.
 //! Linux's connection tracking, which sees the host's packets as well, gives the later one another port;
 //! so does this. The earlier case, where the host is first, is [`super::source_port`]'s.
@@ -149,6 +149,6 @@ pub(super) fn begin<A: Address, T: FamilyTables<A>>(
     if !begins || !flow::is_answered(tables, Scope::Uplink, tracked) {
         return Some(Reason::HostTraffic);
     }
-    begin::from_host(tables, tracked);
+    begin::of_host(tables, tracked, Scope::Endpoint);
     None
 }

@@ -123,10 +123,24 @@ where
         return Ok(Some(Reason::NotOurs));
     }
     let Some(server) = mapping::published_or_mapped(tables, tracked, is_hosts) else {
-        return Ok(Some(Reason::NotOurs));
+        return Ok(to_itself(tables, tracked));
     };
     begin::from_outside(packet, tables, tracked, &server)?;
     Ok(None)
+}
+
+/// To the host itself, which is nothing of ours. But what it sends from a bridge's address is masqueraded,
+/// and its answers must not be: they are those of a flow.
+#[inline(always)]
+fn to_itself<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    tracked: &Trackable<'_, A>,
+) -> Option<Reason> {
+    if !tables.is_bridge_address(tracked.ip.dst) || !tracked.transport.may_begin_flow(tables) {
+        return Some(Reason::NotOurs);
+    }
+    begin::of_host(tables, tracked, Scope::Uplink);
+    None
 }
 
 /// To a container by its own address, which its network must allow.

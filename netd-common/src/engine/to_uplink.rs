@@ -195,7 +195,8 @@ where
         return Err(Reason::UnsupportedProtocol);
     }
     if !tracked.transport.may_begin_flow(tables) {
-        return Err(Reason::NoFlow);
+        let is_hosts = packet.ingress_ifindex() == 0;
+        return if is_hosts { Ok(Some(Reason::HostTraffic)) } else { Err(Reason::NoFlow) };
     }
     let has_ethernet = packet.network_offset() != 0;
     begin::to_world(tables, tracked, number, packet.ifindex(), has_ethernet)?;

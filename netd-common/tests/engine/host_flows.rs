@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::{
     family::{Family, in_both_datapaths},
-    message::{ACK, End, FIN, Kind, Message, SYN},
+    message::{ACK, End, FIN, Kind, Message, RST, SYN},
     place::{At, FROM_UPLINK, INWARDS, OUTWARDS, TO_UPLINK},
     scene::{Datapath, INTERNAL, NET_A, PLAIN, SECOND_UPLINK, Scene},
 };
@@ -22,6 +22,8 @@ in_both_datapaths! {
     a_translated_connection_outlives_what_it_clashed_with,
     a_bridges_address_is_masqueraded_for_the_host_too,
     a_bridges_address_keeps_to_its_networks_rules,
+    who_asked_at_a_bridges_address_is_answered_from_there,
+    what_begins_nothing_leaves_with_a_bridges_address,
     every_order_of_connections_keeps_replies_apart,
 }
 
@@ -171,6 +173,35 @@ fn a_bridges_address_keeps_to_its_networks_rules<A: Family>(datapath: Datapath) 
     scene.stays(FROM_HOST, &from(INTERNAL), Reason::InternalNetwork);
     let by_second = At { ifindex: SECOND_UPLINK, ..FROM_HOST };
     scene.stays(by_second, &from(NET_A), Reason::NoMasqueradeAddress);
+}
+
+fn who_asked_at_a_bridges_address_is_answered_from_there<A: Family>(datapath: Datapath) {
+    for network in [NET_A, PLAIN, INTERNAL] {
+        let scene = Scene::on(datapath);
+        for kind in KINDS {
+            let port = if kind == Kind::EchoRequest { 0 } else { 54 };
+            let gateway = (A::inside(network, 1), port);
+            let asked = Message::<A>::new(kind, (A::outside(SERVER), 5000), gateway);
+            scene.stays(FROM_UPLINK, &asked, Reason::Untranslated);
+            let answer = asked.reply();
+            let answer = if kind == Kind::Tcp(SYN) {
+                answer.with_kind(Kind::Tcp(SYN | ACK))
+            } else {
+                answer
+            };
+            scene.stays(FROM_HOST, &answer, Reason::Untranslated);
+        }
+    }
+}
+
+fn what_begins_nothing_leaves_with_a_bridges_address<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
+    let of_kind = |kind| of_host::<A>(kind, 5000).from((A::inside(NET_A, 1), 5000));
+    for kind in [Kind::Tcp(SYN | ACK), Kind::Tcp(RST)] {
+        scene.stays(FROM_HOST, &of_kind(kind), Reason::HostTraffic);
+    }
+    let reply = of_kind(Kind::EchoReply).frame();
+    scene.judges(&[("echo reply", FROM_HOST, reply, Reason::HostTraffic)]);
 }
 
 /// Who sends: a container, or the host.

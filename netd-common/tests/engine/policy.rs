@@ -76,7 +76,6 @@ fn what_is_the_hosts_own_is_left_alone<A: Family>() {
         ("echo reply", FROM_UPLINK, to(Kind::EchoReply, (host, 9)).frame(), Reason::NotOurs),
         ("esp", FROM_UPLINK, to(Kind::Other(50), (host, 0)).frame(), Reason::NotOurs),
         ("forwarded", FROM_UPLINK, to(Kind::Udp, (A::outside(9), 53)).frame(), Reason::NotOurs),
-        ("bridge", FROM_UPLINK, to(Kind::Udp, (A::inside(NET_A, 1), 9)).frame(), Reason::NotOurs),
         ("fragment", FROM_UPLINK, to(Kind::Udp, web).fragment(), Reason::FragmentToHost),
         // What cannot begin a connection gets the host's own answer, a reset.
         ("syn-ack", FROM_UPLINK, to(Kind::Tcp(SYN | ACK), web).frame(), Reason::NotOurs),
