@@ -95,6 +95,7 @@ fn mapped(network: &Network, flags: u16) -> u16 {
 /// From outside to a container (walk W1).
 ///
 /// # Errors
+/// `SpoofedSource` where it claims to be the host: the stack, which knows better, may never see it.
 /// `UnknownPort` where the container's network has gone.
 #[inline(always)]
 pub(super) fn from_outside<A, P, T>(
@@ -108,6 +109,9 @@ where
     P: Packet,
     T: FamilyTables<A>,
 {
+    if tables.is_host_address(tracked.ip.src) {
+        return Err(Reason::SpoofedSource);
+    }
     let network = tables.network(server.network).ok_or(Reason::UnknownPort)?;
     let has_ethernet = packet.network_offset() != 0;
     let redirect = to_container(network, tables.endpoint(server.addr), has_ethernet);

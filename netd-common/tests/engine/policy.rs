@@ -55,6 +55,12 @@ fn the_outside_neither_reaches_containers_nor_poses_as_one<A: Family>() {
     });
     scene.judges(&rows.collect::<Vec<_>>());
 
+    // Nor the host's own.
+    for own in [A::host(1), A::host(2)] {
+        let posing = Message::<A>::new(Kind::Tcp(SYN), (own, 50_000), (A::host(1), WEB)).frame();
+        scene.judges(&[("as the host", FROM_UPLINK, posing, Reason::SpoofedSource)]);
+    }
+
     // An entry for the container's packets is no way in for what claims to be one.
     let own = Message::<A>::new(Kind::Udp, (container, 50_000), (A::outside(9), 53));
     scene.translated(TO_UPLINK, &own, Reason::Masqueraded);
