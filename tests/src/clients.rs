@@ -111,9 +111,13 @@ pub fn try_fetch(from: &Namespace, to: SocketAddr) -> Result<Page, NoConnection>
 /// Where it does not come whole.
 #[track_caller]
 pub fn fetch_big(from: &Namespace, to: SocketAddr) {
+    assert_eq!(try_fetch_big(from, to).ok(), BIG_FILE_BYTES.to_string());
+}
+
+/// Fetches the large file; the outcome tells its size.
+pub fn try_fetch_big(from: &Namespace, to: SocketAddr) -> Outcome {
     let url = format!("http://{to}/big");
-    let line = format!("curl -sS --max-time 20 -o /dev/null -w %{{size_download}} {url}");
-    assert_eq!(from.run(&line).ok(), BIG_FILE_BYTES.to_string());
+    from.run(&format!("curl -sS --max-time 20 -o /dev/null -w %{{size_download}} {url}"))
 }
 
 #[track_caller]
@@ -295,6 +299,12 @@ pub fn answers_udp(from: &Namespace, to: SocketAddr) -> bool {
 /// Whether the UDP echo that a socket is connected to answers soon: meant for what should not be reached.
 pub fn answers_by(socket: &UdpSocket) -> bool {
     try_ask_by(socket, "hello", Duration::from_millis(500)).is_ok()
+}
+
+/// What a UDP echo answers soon, if anything: meant for what may not be reached.
+pub fn try_ask_udp(from: &Namespace, to: SocketAddr, text: &str) -> Option<Echo> {
+    let socket = udp_socket(from, to).ok()?;
+    try_ask_by(&socket, text, UDP_RETRY).ok()
 }
 
 fn try_ask_by(socket: &UdpSocket, text: &str, patience: Duration) -> io::Result<Echo> {

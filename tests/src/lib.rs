@@ -1,6 +1,7 @@
 //! What the tests of netd share: worlds made of network namespaces, real programs, and packets.
 
 pub mod clients;
+pub mod compliance;
 pub mod condition;
 pub mod daemon;
 pub mod data_path;
@@ -8,6 +9,7 @@ pub mod family;
 pub mod fragments;
 pub mod hostile;
 pub mod netns;
+pub mod oracle;
 pub mod packet;
 pub mod process;
 pub mod prog;

@@ -13,6 +13,7 @@ mod fuzz;
 mod hostile;
 mod house_rules;
 mod lint;
+mod oracle;
 mod run;
 mod setup;
 mod test;
@@ -56,6 +57,10 @@ enum Task {
     Hostile(hostile::Args),
     /// Looks for inputs that break the engine, or a parser of the daemon
     Fuzz(fuzz::Args),
+    /// Compares netd with iptables on packets and rule sets that are made up
+    Oracle(oracle::Args),
+    /// Writes the tables of COMPLIANCE.md anew from what the tests find
+    Compliance,
     /// Checks formatting, clippy, house rules and, where installed, cargo-deny
     Lint,
     /// Loads every eBPF program into the running kernel and prints what it costs
@@ -87,6 +92,8 @@ fn run_task(cli: Cli) -> Result<ExitCode> {
         Task::Test(args) => test::test(&workspace, &args),
         Task::Hostile(args) => hostile::hostile(&workspace, &args),
         Task::Fuzz(args) => fuzz::fuzz(&workspace, &args),
+        Task::Oracle(args) => oracle::oracle(&workspace, &args),
+        Task::Compliance => oracle::compliance(&workspace),
         Task::Lint => lint::lint(&workspace),
         Task::Verify(args) => verify::verify(&workspace, &args),
         Task::Bench(args) => bench::bench(&workspace, &args),
