@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, TcpListener, UdpSocket},
     process::Command,
 };
 
@@ -13,6 +13,7 @@ use netd_common::{
     reason::Reason,
 };
 use netd_tests::{
+    clients::connect_between,
     condition::eventually,
     family::Family,
     fragments::fragments,
@@ -321,10 +322,13 @@ fn a_connection_of_the_host_on_a_published_port_goes_on() -> Result<()> {
     on_a_host(|host, family| {
         ip("link set lo up");
         let nodad = family.pick("", "nodad");
-        ip(&format!("address add {}/{} dev lo {nodad}", family.host(), family.host_prefix()));
-        let udp = UdpSocket::bind(end(family.host(), DNS)).context("udp")?;
-        let tcp = TcpListener::bind(end(family.host(), WEB)).context("tcp")?;
-        let far = UdpSocket::bind(end(family.host(), 0)).context("far end")?;
+        let (own, client) = (family.host(), family.client());
+        for address in [own, client] {
+            ip(&format!("address add {address}/{} dev lo {nodad}", family.host_prefix()));
+        }
+        let udp = UdpSocket::bind(end(own, DNS)).context("udp")?;
+        let tcp = TcpListener::bind(end(own, WEB)).context("tcp")?;
+        let far = UdpSocket::bind(end(client, 0)).context("far end")?;
         let begin = |host: &mut Host, kind, client, port| {
             let inner = if port == WEB { 80 } else { 53 };
             let message = Packet::new(kind, client, end(family.host(), port));
@@ -337,7 +341,7 @@ fn a_connection_of_the_host_on_a_published_port_goes_on() -> Result<()> {
         begin(host, Kind::Tcp(ACK), end(family.client(), 1), WEB)?;
 
         udp.connect(far.local_addr()?)?;
-        let _calling = TcpStream::connect(tcp.local_addr()?).context("connect")?;
+        let _calling = connect_between(end(client, 0), tcp.local_addr()?).context("connect")?;
         let (accepted, caller) = tcp.accept()?;
         for (kind, client, port) in
             [(Kind::Udp, far.local_addr()?, DNS), (Kind::Tcp(ACK), caller, WEB)]

@@ -162,7 +162,7 @@ impl Connection {
     #[track_caller]
     pub fn open_from(from: &Namespace, port: u16, to: SocketAddr) -> Self {
         eventually_some(&format!("port {port} of {} is free", from.name()), || {
-            match from.inside(|| connect_from(port, to)) {
+            match from.inside(|| connect_between(any_address(to, port), to)) {
                 Ok(stream) => Some(Self(stream)),
                 Err(error) if is_in_use(&error) => None,
                 Err(error) => panic!("{to} cannot be connected to from port {port}: {error}"),
@@ -212,15 +212,18 @@ impl Connection {
     }
 }
 
-/// A TCP connection of the calling thread's namespace from a port of its own choice.
-fn connect_from(port: u16, to: SocketAddr) -> io::Result<TcpStream> {
+/// A TCP connection of the calling thread's namespace from an end of its own choice.
+///
+/// # Errors
+/// Where the end is in use, or nobody answers.
+pub fn connect_between(own: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let family = Family::of(to.ip()).pick(AddressFamily::Inet, AddressFamily::Inet6);
     let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     let patience = TimeVal::new(10, 0);
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     setsockopt(&socket, sockopt::SendTimeout, &patience)?;
     setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(any_address(to, port)))?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(own))?;
     connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
     Ok(socket.into())
 }
