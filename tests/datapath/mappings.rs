@@ -1,7 +1,10 @@
 //! Source ports that are given independently of destinations, in the kernel: what the tables hold, who gets
 //! in, and what the host's own sockets keep.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr, UdpSocket},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use netd_common::{
@@ -10,6 +13,7 @@ use netd_common::{
     reason::Reason,
 };
 use netd_tests::{
+    condition::eventually,
     family::Family,
     packet::{ACK, Kind, Packet, SYN},
     prog::flows::Half,
@@ -155,6 +159,19 @@ fn containers_reach_each_other_by_their_outside_ports() -> Result<()> {
     })
 }
 
+/// Closes a socket, and waits until it is gone: a child that another test has just forked holds it until it
+/// executes its program.
+fn close(socket: UdpSocket) {
+    let port = format!(":{:04X} ", socket.local_addr().unwrap().port());
+    drop(socket);
+    eventually("the socket is gone", || {
+        ["udp", "udp6"].iter().all(|table| {
+            let sockets = fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap();
+            !sockets.contains(&port)
+        })
+    });
+}
+
 #[test]
 fn the_hosts_own_sockets_come_first() -> Result<()> {
     on_a_host(|host, family| {
@@ -164,13 +181,13 @@ fn the_hosts_own_sockets_come_first() -> Result<()> {
         let taken = socket.local_addr()?.port();
         let given = port_given(host, &call(family, Kind::Udp, 2, taken))?;
         ensure!(given != taken, "{given}");
-        drop(socket);
+        close(socket);
         // One that is opened later.
         ensure!(port_given(host, &call(family, Kind::Udp, 3, taken))? == taken);
         let socket = UdpSocket::bind((any.parse::<SocketAddr>()?.ip(), taken)).context("udp")?;
         let unknown = stranger(family, Kind::Udp, end(family.host(), taken));
         host.stays(FROM_UPLINK, &unknown, Reason::NotOurs)?;
-        drop(socket);
+        close(socket);
         let entered = unknown.to(end(inside(family, NET_A, 3), taken));
         let begun = flow(true, &unknown, &entered);
         host.begins(FROM_UPLINK, &unknown, Reason::Mapped, &entered, &begun)

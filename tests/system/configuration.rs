@@ -47,7 +47,7 @@ fn timeouts_are_read_again_on_sighup() {
     };
     assert!(timeout_secs(&world).iter().all(|secs| *secs > Some(20)));
 
-    world.daemon.configure("[timeouts]\nicmp = 7\n");
+    world.daemon.configure("[timeouts]\nicmp = 7\nicmpv6 = 7\n");
     world.daemon.signal(Signal::SIGHUP);
     let is_short = |world: &World| timeout_secs(world).iter().all(|secs| *secs <= Some(7));
     eventually("the timeout is the new one", || is_short(&world));

@@ -89,7 +89,7 @@ fn flows_are_listed_counted_filtered_and_flushed() {
 
 #[test]
 fn flows_end_with_their_timers() {
-    let world = World::with_config("[timeouts]\nudp = 1\nudp_stream = 1\nicmp = 1\n");
+    let world = World::with_config("[timeouts]\nudp = 1\nudp_stream = 1\nicmp = 1\nicmpv6 = 1\n");
     world.network("front", 1, "");
     let app = world.container("app", "front", "");
     let _echo = servers::udp_echo(&world.client, 9000);
