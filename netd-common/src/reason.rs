@@ -165,7 +165,8 @@ reasons! {
     SpoofedSource = "spoofed_source", Drop;
     /// From a container with a source outside its network's subnet.
     SourceNotInSubnet = "source_not_in_subnet", Drop;
-    /// From a container with another address or MAC address than its own, where strict_src forbids it.
+    /// From a container with its gateway's address, or, where strict_src forbids it, with another address or
+    /// MAC address than its own.
     ForgedSource = "forged_source", Drop;
     /// From one network to another.
     NetworksApart = "networks_apart", Drop;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use aya::{maps::loaded_maps, programs::loaded_programs};
+use aya::{maps::MapData, programs::loaded_programs};
 use netd_tests::{
     clients::{Connection, NoConnection, fetch, try_fetch},
     condition::eventually,
@@ -49,11 +49,15 @@ fn stop_ends_the_daemon_and_no_traffic() {
     }
 }
 
-/// The ids of all programs and maps that the kernel has.
-fn loaded() -> BTreeSet<(char, u32)> {
-    let programs = loaded_programs().flatten().map(|program| ('p', program.id()));
-    let maps = loaded_maps().flatten().map(|map| ('m', map.id()));
-    programs.chain(maps).collect()
+/// Whether the kernel has none of these programs any more.
+fn are_programs_gone(ids: &BTreeSet<(char, u32)>) -> bool {
+    loaded_programs().flatten().all(|program| !ids.contains(&('p', program.id())))
+}
+
+/// The same of maps. Only these are opened, and only once their programs have gone: the kernel empties an array
+/// of programs whenever its last user goes, and loses count of who does while it is at that.
+fn are_maps_gone(ids: &BTreeSet<(char, u32)>) -> bool {
+    ids.iter().all(|(kind, id)| *kind != 'm' || MapData::from_id(*id).is_err())
 }
 
 /// The programs and maps that belong to the devices and pins of a world.
@@ -88,7 +92,8 @@ fn check_removed(world: &World, ids: &BTreeSet<(char, u32)>) {
         let filters = world.host.run(&format!("tc filter show dev {UPLINK} {hook}")).ok();
         assert_eq!(filters, "", "{hook}");
     }
-    eventually("the kernel has let go of programs and maps", || loaded().is_disjoint(ids));
+    eventually("the kernel has let go of programs", || are_programs_gone(ids));
+    eventually("the kernel has let go of maps", || are_maps_gone(ids));
 }
 
 #[test]

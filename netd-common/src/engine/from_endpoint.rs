@@ -115,7 +115,12 @@ where
             && packet.load::<[u8; 6]>(ETHERNET_SOURCE) == Some(port.mac);
         return if is_own { Ok(()) } else { Err(Reason::ForgedSource) };
     }
-    if A::side(network).contains(src) || is_of_sandbox(tables, src, port) {
+    let side = A::side(network);
+    if side.contains(src) && src == side.bridge_addr {
+        // The host's own: it would get the answers to what the host has asked.
+        return Err(Reason::ForgedSource);
+    }
+    if side.contains(src) || is_of_sandbox(tables, src, port) {
         Ok(())
     } else {
         Err(Reason::SourceNotInSubnet)

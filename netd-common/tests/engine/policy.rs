@@ -207,6 +207,7 @@ fn what_is_link_local_stays_on_the_link<A: Family>() {
         ("to another network", A::LINK_LOCAL, A::inside(NET_B, 2), Reason::SourceNotInSubnet),
         ("to the world", A::LINK_LOCAL, A::outside(9), Reason::SourceNotInSubnet),
         ("own", own, A::LINK_LOCAL, pick(Reason::ContainerToOutside, Reason::LinkLocal)),
+        ("the gateway's", A::inside(NET_A, 1), A::outside(9), Reason::ForgedSource),
         ("another's", A::inside(NET_B, 2), A::LINK_LOCAL, Reason::SourceNotInSubnet),
         ("an outside one", A::outside(7), A::LINK_LOCAL, Reason::SourceNotInSubnet),
         ("the host's", A::host(1), A::LINK_LOCAL, Reason::SourceNotInSubnet),

@@ -348,8 +348,9 @@ fn p20_flows_follow_a_published_port_to_its_new_container_at_once() {
             if name == "second" {
                 ask_by(socket, "hello");
             } else {
-                // Nobody listens there, and the flow of the socket is new all the same.
+                // Nobody listens there, which the client is told, and the flow of its socket is new all the same.
                 drop(socket.send(b"hello\n"));
+                eventually("it is refused", || socket.take_error().unwrap().is_some());
             }
         }
         world.netd(&format!("port rm {name} 8080:80 9000:9000/udp --kill")).ok();
