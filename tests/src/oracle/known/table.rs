@@ -184,11 +184,13 @@ pub const KNOWN: &[Known] = &[
     Known {
         id: "spoofed-from-inside",
         status: Status::Chosen,
-        why: "A container that sends with an address outside its network's subnets is not heard. Linux \
-              does so by itself with the host's own of IPv4.",
+        why: "A container that sends with an address outside its network's subnets, or with its gateway's, \
+              is not heard. Linux does so by itself with the host's own of IPv4.",
         shows: &[
             (&["a foreign address to the world"], Place::is_open),
-            (&["the host's address to the world"], |place| place.is_open() && place.is_v6()),
+            (&["the host's address to the world", "the gateway's address to the world"], |place| {
+                place.is_open() && place.is_v6()
+            }),
         ],
     },
     Known {
