@@ -161,15 +161,16 @@ fn containers_reach_each_other_by_their_outside_ports() -> Result<()> {
 
 /// Closes a socket, and waits until it is gone: a child that another test has just forked holds it until it
 /// executes its program.
-fn close(socket: UdpSocket) {
-    let port = format!(":{:04X} ", socket.local_addr().unwrap().port());
+fn close(socket: UdpSocket) -> Result<()> {
+    let port = format!(":{:04X} ", socket.local_addr()?.port());
     drop(socket);
     eventually("the socket is gone", || {
         ["udp", "udp6"].iter().all(|table| {
-            let sockets = fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap();
-            !sockets.contains(&port)
+            fs::read_to_string(format!("/proc/thread-self/net/{table}"))
+                .is_ok_and(|sockets| !sockets.contains(&port))
         })
     });
+    Ok(())
 }
 
 #[test]
@@ -181,13 +182,13 @@ fn the_hosts_own_sockets_come_first() -> Result<()> {
         let taken = socket.local_addr()?.port();
         let given = port_given(host, &call(family, Kind::Udp, 2, taken))?;
         ensure!(given != taken, "{given}");
-        close(socket);
+        close(socket)?;
         // One that is opened later.
         ensure!(port_given(host, &call(family, Kind::Udp, 3, taken))? == taken);
         let socket = UdpSocket::bind((any.parse::<SocketAddr>()?.ip(), taken)).context("udp")?;
         let unknown = stranger(family, Kind::Udp, end(family.host(), taken));
         host.stays(FROM_UPLINK, &unknown, Reason::NotOurs)?;
-        close(socket);
+        close(socket)?;
         let entered = unknown.to(end(inside(family, NET_A, 3), taken));
         let begun = flow(true, &unknown, &entered);
         host.begins(FROM_UPLINK, &unknown, Reason::Mapped, &entered, &begun)
