@@ -68,6 +68,12 @@ impl DatapathConfig {
     /// How long a flow with this timer lives without a packet.
     #[inline(always)]
     pub fn timeout(&self, timeout: Timeout) -> u32 {
-        self.timeout_secs.get(timeout as usize).copied().unwrap_or(0)
+        self.timer(timeout as u32)
+    }
+
+    /// The same of the timer with a number.
+    #[inline(always)]
+    pub fn timer(&self, number: u32) -> u32 {
+        self.timeout_secs.get(number as usize).copied().unwrap_or(0)
     }
 }

@@ -20,7 +20,7 @@ mod state;
 pub use pressure::Pressure;
 pub use scratch::{Candidates, NewFlow, Scratch};
 pub use seen::Seen;
-pub use state::FlowState;
+pub use state::{FlowState, Lifetime};
 
 use crate::{
     address::{Address, Port, V4, V6},

@@ -20,7 +20,13 @@ pub trait Tables {
     /// The monotonic clock. Units: seconds.
     fn now_secs(&self) -> u32;
     /// How long a flow with this timer lives without a packet. Units: seconds.
-    fn timeout_secs(&self, timeout: Timeout) -> u32;
+    #[inline(always)]
+    fn timeout_secs(&self, timeout: Timeout) -> u32 {
+        self.timer_secs(timeout as u32)
+    }
+
+    /// The same for the timer with a number.
+    fn timer_secs(&self, timer: u32) -> u32;
     /// The key of the source port hash.
     fn secret(&self) -> [u64; 2];
     /// Whether a bit of [`crate::config::ConfigFlags`] is set.

@@ -96,8 +96,8 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn timeout_secs(&self, timeout: Timeout) -> u32 {
-        config().map_or(u32::MAX, |config| config.timeout(timeout))
+    fn timer_secs(&self, timer: u32) -> u32 {
+        config().map_or(u32::MAX, |config| config.timer(timer))
     }
 
     #[inline(always)]

@@ -343,10 +343,11 @@ pub fn udp_socket_from(from: &Namespace, port: u16, to: SocketAddr) -> io::Resul
 }
 
 /// A UDP socket of the calling thread's namespace, of one family: the same port may have another one in
-/// the other family.
+/// the other family, and so may be one that was closed: a program that another thread is just starting may
+/// still hold it.
 ///
 /// # Errors
-/// Where the port is in use.
+/// Where there is none to be had.
 pub fn bind_udp(own: SocketAddr) -> io::Result<UdpSocket> {
     let family = Family::of(own.ip());
     let kind = family.pick(AddressFamily::Inet, AddressFamily::Inet6);
@@ -354,6 +355,7 @@ pub fn bind_udp(own: SocketAddr) -> io::Result<UdpSocket> {
     if family == Family::V6 {
         setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
     }
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     bind(socket.as_raw_fd(), &SockaddrStorage::from(own))?;
     Ok(socket.into())
 }

@@ -64,7 +64,7 @@ fn announce_large(machine: &Namespace, route: &str) {
 /// Sends a lot, and some of it arrives: the server may not have counted the last yet.
 #[track_caller]
 fn sends(from: &Namespace, to: SocketAddr) {
-    let bytes = iperf3(from, to, Transport::Tcp, "--bytes 5M");
+    let bytes = iperf3(from, to, Transport::Tcp, "--bytes 20M");
     assert!(bytes > 1 << 20, "{to}: {bytes}");
 }
 

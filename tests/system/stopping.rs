@@ -1,8 +1,8 @@
 //! `netd stop`, which leaves the data path, and `netd stop --detach`, which takes it away.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, iter, mem, path::Path};
 
-use aya::{maps::MapData, programs::loaded_programs};
+use aya::programs::loaded_programs;
 use netd_tests::{
     clients::{Connection, NoConnection, fetch, try_fetch},
     condition::eventually,
@@ -10,7 +10,7 @@ use netd_tests::{
     servers,
     topology::{UPLINK, World, at},
 };
-use nix::sys::signal::Signal;
+use nix::{libc, sys::signal::Signal};
 
 #[test]
 fn stop_ends_the_daemon_and_no_traffic() {
@@ -54,10 +54,27 @@ fn are_programs_gone(ids: &BTreeSet<(char, u32)>) -> bool {
     loaded_programs().flatten().all(|program| !ids.contains(&('p', program.id())))
 }
 
-/// The same of maps. Only these are opened, and only once their programs have gone: the kernel empties an array
-/// of programs whenever its last user goes, and loses count of who does while it is at that.
+/// The same of maps. None is opened: an array of programs is emptied whenever its last user goes, and the kernel
+/// (`prog_array_map_clear`) keeps a map for ever whose last user goes twice meanwhile.
 fn are_maps_gone(ids: &BTreeSet<(char, u32)>) -> bool {
-    ids.iter().all(|(kind, id)| *kind != 'm' || MapData::from_id(*id).is_err())
+    map_ids().all(|id| !ids.contains(&('m', id)))
+}
+
+/// The numbers of all maps in the kernel, in order.
+fn map_ids() -> impl Iterator<Item = u32> {
+    /// Of `enum bpf_cmd`.
+    const MAP_GET_NEXT_ID: libc::c_int = 12;
+    iter::successors(Some(0), |start_id| {
+        // `start_id`, `next_id` and `open_flags` of `union bpf_attr`.
+        let mut attributes = [*start_id, 0, 0];
+        let size = mem::size_of_val(&attributes);
+        // SAFETY: the kernel reads and writes that many bytes of the array.
+        let result = unsafe {
+            libc::syscall(libc::SYS_bpf, MAP_GET_NEXT_ID, attributes.as_mut_ptr(), size)
+        };
+        (result == 0).then_some(attributes[1])
+    })
+    .skip(1)
 }
 
 /// The programs and maps that belong to the devices and pins of a world.

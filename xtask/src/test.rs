@@ -5,7 +5,7 @@
 
 mod reasons;
 
-use std::{env, ffi::OsString, process::Command};
+use std::{env, ffi::OsString, process::Command, thread};
 
 use anyhow::{Result, bail};
 
@@ -38,6 +38,9 @@ enum Layer {
     /// All of them
     All,
 }
+
+/// What libtest reads how many tests are to run at once from.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
 
 /// The data paths that there are, in the words of `netd run --datapath`.
 pub(crate) const DATA_PATHS: [&str; 2] = ["fast", "stack"];
@@ -141,6 +144,9 @@ fn cargo_test(
         }
         Layer::System => {
             cargo.args(["--package", "netd-tests", "--test", "system"]);
+            if env::var_os(TEST_THREADS).is_none() {
+                cargo.env(TEST_THREADS, system_test_threads().to_string());
+            }
         }
     }
     cargo.env("NETD_BIN", workspace.netd(false));
@@ -154,6 +160,12 @@ fn cargo_test(
         cargo.arg("--config").arg(runner);
     }
     Ok(cargo)
+}
+
+/// How many tests of the system layer run at once: more than there are CPUs, for they wait about half of their
+/// time.
+fn system_test_threads() -> usize {
+    thread::available_parallelism().map_or(1, |cpus| (cpus.get() * 5).div_ceil(2))
 }
 
 /// The setting that makes cargo start test programs through sudo.

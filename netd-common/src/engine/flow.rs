@@ -14,7 +14,7 @@ use crate::{
     address::{Address, Port},
     config::ConfigFlags,
     conntrack::{
-        CLAIMED, CtEntry, CtFlags, CtKey, FlowState, Scope, Scratch, Seen, Translation, Zone,
+        CLAIMED, CtEntry, CtFlags, CtKey, FlowState, Lifetime, Scope, Scratch, Seen, Translation, Zone,
     },
     engine::{admission, mapping, source_port},
     packet::Packet,
@@ -194,12 +194,12 @@ pub(super) fn is_over<A: Address, T: FamilyTables<A>>(
         return if is_young(entry, now) { LIVE } else { WHATEVER_COMES };
     };
     let last_seen = last_seen.max(peer.last_seen_secs());
-    let state = state(key.proto, entry, peer.entry());
-    if state.kinds() & also != 0 {
+    let lifetime = lifetime(key.proto, entry, peer.entry());
+    if lifetime.is_any_of(also) {
         return WHATEVER_COMES;
     }
-    let mut timeout_secs = tables.timeout_secs(state.timeout(key.proto));
-    if state.gives_way() {
+    let mut timeout_secs = tables.timer_secs(lifetime.timer());
+    if lifetime.is_any_of(FlowState::GIVING_WAY) {
         timeout_secs = admission::pressure::<A, T>(tables).shorten(timeout_secs);
     }
     if now.saturating_sub(last_seen) < timeout_secs { LIVE } else { last_seen + 1 }
@@ -211,12 +211,12 @@ fn is_young<A: Address>(entry: &CtEntry<A>, now: u32) -> bool {
     now.saturating_sub(entry.created_secs) <= LONE_HALF_SECS
 }
 
-/// The state of the flow that two entries are the halves of.
+/// How long the flow lives that two entries are the halves of.
 #[inline(always)]
-fn state<A: Address>(proto: u8, entry: &CtEntry<A>, peer: &CtEntry<A>) -> FlowState {
+fn lifetime<A: Address>(proto: u8, entry: &CtEntry<A>, peer: &CtEntry<A>) -> Lifetime {
     let (original, reply) =
         if entry.is_reply() { (peer.seen, entry.seen) } else { (entry.seen, peer.seen) };
-    FlowState::of(proto, original, reply)
+    Lifetime::of(proto, original, reply)
 }
 
 /// Removes the flow that `key` is half of if it gives way to others, or is over. Says whether it did.

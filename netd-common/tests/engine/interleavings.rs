@@ -6,10 +6,13 @@ use std::{cell::RefCell, collections::HashSet, rc::Rc};
 
 use netd_common::{
     address::Port,
+    config::{ConfigFlags, Timeout},
     conntrack::{CtKey, Scope},
     engine,
+    network::NetworkFlags,
     parse::Rare,
     reason::{Reason, Verdict},
+    tables::Tables as _,
 };
 
 use crate::{
@@ -29,6 +32,8 @@ in_both_datapaths! {
     a_port_is_taken_over_while_its_owner_comes_back,
     a_port_is_taken_over_while_its_owner_is_expired,
     a_connection_is_reopened_while_its_last_packet_comes,
+    one_source_port_calls_two_on_two_cpus,
+    a_mapping_is_used_while_it_is_expired,
 }
 
 /// More calls than anything here makes.
@@ -41,6 +46,8 @@ enum Act<A> {
     Send(Message<A>),
     /// The daemon has the flow of a packet looked at.
     Expire(Message<A>),
+    /// It has all looked at that there is.
+    ExpireAll,
 }
 
 /// What became of a packet: nothing, or the message that came out.
@@ -59,6 +66,14 @@ impl<A: Family> Act<A> {
             }
             Self::Expire(message) => {
                 engine::expire(tables, &key(message), false);
+                None
+            }
+            Self::ExpireAll => {
+                let mut keys: Vec<_> = A::store(tables).flows.borrow().keys().copied().collect();
+                keys.sort_by_key(|key| format!("{key:?}"));
+                for key in keys {
+                    engine::expire(tables, &key, false);
+                }
                 None
             }
         }
@@ -91,15 +106,15 @@ fn key<A: Family>(message: &Message<A>) -> CtKey<A> {
 /// Tries two acts at once, at every moment and with either of them being the one that is interrupted.
 fn at_every_moment<A: Family>(
     datapath: Datapath,
-    prepare: impl Fn(&Scene),
+    prepare: impl Fn(&mut Scene),
     one: &Act<A>,
     other: &Act<A>,
 ) {
     for (slow, quick) in [(one, other), (other, one)] {
         for moment in 0.. {
             assert!(moment < ENOUGH, "there is no end to {slow:?}");
-            let scene = Scene::on(datapath);
-            prepare(&scene);
+            let mut scene = Scene::on(datapath);
+            prepare(&mut scene);
             let came_out = Rc::new(RefCell::new(None));
             let (act, out) = (quick.clone(), came_out.clone());
             let interruption =
@@ -155,7 +170,7 @@ fn web<A: Family>(port: u16) -> Message<A> {
 }
 
 /// A flow whose only packet was just so long ago that it is over.
-fn over<A: Family>(message: Message<A>) -> impl Fn(&Scene) {
+fn over<A: Family>(message: Message<A>) -> impl Fn(&mut Scene) {
     move |scene| {
         Act::Send(message.clone()).run(&scene.tables, scene.datapath).unwrap();
         scene.wait(if message.proto() == 6 { 120 } else { 30 });
@@ -201,11 +216,33 @@ fn a_port_is_taken_over_while_its_owner_is_expired<A: Family>(datapath: Datapath
 }
 
 fn a_connection_is_reopened_while_its_last_packet_comes<A: Family>(datapath: Datapath) {
-    let closed = |scene: &Scene| {
+    let closed = |scene: &mut Scene| {
         for flags in [SYN, ACK, RST] {
             Act::Send(web::<A>(WEB).with_kind(Kind::Tcp(flags))).run(&scene.tables, datapath);
         }
     };
     let last = Act::Send(web::<A>(WEB).with_kind(Kind::Tcp(ACK)));
     at_every_moment(datapath, closed, &Act::Send(web(WEB)), &last);
+}
+
+/// The source ports of the first network are given independently of destinations.
+fn with_mappings(scene: &mut Scene) {
+    scene.tables.config.flags |= ConfigFlags::MAPPINGS;
+    scene.set(NET_A, NetworkFlags::ENDPOINT_INDEPENDENT);
+}
+
+fn one_source_port_calls_two_on_two_cpus<A: Family>(datapath: Datapath) {
+    let (one, other) = (call::<A>(2), call(2).to((A::outside(200), 53)));
+    at_every_moment(datapath, with_mappings, &Act::Send(one), &Act::Send(other));
+}
+
+fn a_mapping_is_used_while_it_is_expired<A: Family>(datapath: Datapath) {
+    let prepare = |scene: &mut Scene| {
+        with_mappings(scene);
+        Act::Send(call::<A>(2)).run(&scene.tables, scene.datapath).unwrap();
+        scene.wait(scene.tables.timeout_secs(Timeout::Mapping));
+    };
+    for message in [call(2), call(2).to((A::outside(10), 53)), call(3)] {
+        at_every_moment(datapath, prepare, &Act::Send(message), &Act::ExpireAll);
+    }
 }

@@ -157,12 +157,10 @@ impl HostTables {
 
     /// Runs an interruption on another CPU, which has memory of its own for its packets.
     fn run_elsewhere(&self, interruption: Interruption) {
-        let (v4, v6) = (self.v4.kept.get(), self.v6.kept.get());
-        self.v4.kept.set((Begun::Nothing, v4.1, v4.2));
-        self.v6.kept.set((Begun::Nothing, v6.1, v6.2));
+        let (v4, v6) = (self.v4.own_memory(), self.v6.own_memory());
         interruption(self);
-        self.v4.kept.set(v4);
-        self.v6.kept.set(v6);
+        v4();
+        v6();
     }
 
     /// A moment at which another CPU may come in.
@@ -180,6 +178,16 @@ impl HostTables {
 }
 
 impl<A: Family> FamilyStore<A> {
+    /// Leaves this CPU's memory as another one's may be: what puts it back.
+    fn own_memory(&self) -> impl FnOnce() {
+        let (kept, scratch) = (self.kept.get(), *self.scratch.borrow());
+        self.kept.set((Begun::Nothing, kept.1, kept.2));
+        move || {
+            self.kept.set(kept);
+            *self.scratch.borrow_mut() = scratch;
+        }
+    }
+
     fn new() -> Self
     where
         Scratch<A>: Zeroable,
@@ -211,9 +219,9 @@ impl Tables for HostTables {
         self.now_secs.get()
     }
 
-    fn timeout_secs(&self, timeout: Timeout) -> u32 {
+    fn timer_secs(&self, timer: u32) -> u32 {
         self.pass_moment();
-        self.config.timeout(timeout)
+        self.config.timer(timer)
     }
 
     fn secret(&self) -> [u64; 2] {
@@ -371,7 +379,11 @@ impl<A: Family> FamilyTables<A> for HostTables {
     }
 
     fn with_description<R>(&self, run: impl FnOnce(&mut NewFlow<A>) -> R) -> Option<R> {
-        Some(run(&mut A::store(self).scratch.borrow_mut().new))
+        let scratch = &A::store(self).scratch;
+        let mut new = scratch.borrow().new;
+        let result = run(&mut new);
+        scratch.borrow_mut().new = new;
+        Some(result)
     }
 
     fn insert_pair(&self) -> Result<(), Reason> {

@@ -3,7 +3,7 @@
 use netlink_packet_core::NLM_F_REQUEST;
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
+    link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, State},
 };
 use nix::errno::Errno;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
@@ -35,6 +35,8 @@ pub struct Link {
     pub qdisc: Option<String>,
     /// Whether it was set up; says nothing about the cable.
     pub up: bool,
+    /// Whether the kernel has seen that the other end is up too: before, it drops what the link is to send.
+    pub operational: bool,
     pub loopback: bool,
     /// Whether its packets start with an Ethernet header.
     pub ethernet: bool,
@@ -175,6 +177,8 @@ fn read_attribute(link: &mut Link, attribute: LinkAttribute) {
         link.qdisc = Some(qdisc);
     } else if let LinkAttribute::Controller(controller) = attribute {
         link.controller = (controller != 0).then_some(controller);
+    } else if let LinkAttribute::OperState(state) = attribute {
+        link.operational = state == State::Up;
     } else if let LinkAttribute::Link(below) = attribute {
         link.below = (below != 0).then_some(below);
     } else if let LinkAttribute::LinkInfo(infos) = attribute {

@@ -3,17 +3,27 @@
 //! A netlink socket stays in the namespace that it was made in, so a thread makes it inside and
 //! the requests are made from outside.
 
-use std::{net::IpAddr, pin::pin};
+use std::{net::IpAddr, pin::pin, time::Duration};
 
 use futures_util::future::{Either, select};
 use ipnet::IpNet;
-use tokio::runtime;
+use tokio::{
+    runtime,
+    time::{Instant, sleep},
+};
 
 use super::{EnterError, Sandbox};
 use crate::{
-    netlink::{Netlink, NetlinkError, link::LOOPBACK_IFINDEX},
+    netlink::{
+        Netlink, NetlinkError,
+        link::{LOOPBACK_IFINDEX, Link},
+    },
     sysctl::{self, ApplyError, Family, Sysctl},
 };
+
+/// How long a link is waited for that has all it needs: one that somebody sets down meanwhile is not.
+const OPERATIONAL_WITHIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 
 /// What a link inside a sandbox is to become.
 #[derive(Debug, Clone)]
@@ -52,7 +62,7 @@ impl Sandbox {
     /// what it was (`arp_notify`, `ndisc_notify`).
     pub async fn announce(&self, ifname: &str, mac: [u8; 6]) -> Result<(), SandboxLinkError> {
         self.with_netlink(async |netlink| {
-            let ifindex = netlink.link_named(ifname).await?.ifindex;
+            let ifindex = until_operational(&netlink, ifname).await?.ifindex;
             netlink.set_mac(ifindex, mac).await
         })
         .await
@@ -99,6 +109,19 @@ impl Sandbox {
             Either::Left((result, _)) => Ok(result?),
             Either::Right(((), _)) => unreachable!("serving never ends"),
         }
+    }
+}
+
+/// Waits until a link whose other end is up can send: the kernel gets round to it some time after (`linkwatch`),
+/// with no more to wait for than its own work.
+async fn until_operational(netlink: &Netlink, ifname: &str) -> Result<Link, NetlinkError> {
+    let deadline = Instant::now() + OPERATIONAL_WITHIN;
+    loop {
+        let link = netlink.link_named(ifname).await?;
+        if link.operational || Instant::now() >= deadline {
+            return Ok(link);
+        }
+        sleep(LOOK_AGAIN_AFTER).await;
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Ip {
     pub ports: Option<Ports>,
     /// The type, where it is ICMP of the family.
     pub icmp: Option<u8>,
+    /// Whether it may be the first of a flow, as far as can be seen: no answer, and no reset.
+    pub may_begin: bool,
 }
 
 /// A protocol, a source port and a destination port.
@@ -73,8 +75,8 @@ fn ipv4(packet: &[u8]) -> Option<Ip> {
     let rest = if is_first { rest } else { &[] };
     let (src, dst, proto) = (address(12), address(16), header[9]);
     let icmp = rest.first().copied().filter(|_| proto == ICMP);
-    let ports = ports(true, proto, rest);
-    (header[0] >> 4 == 4).then_some(Ip { src, dst, proto, ports, icmp })
+    let (ports, may_begin) = (ports(true, proto, rest), may_begin(true, proto, rest));
+    (header[0] >> 4 == 4).then_some(Ip { src, dst, proto, ports, icmp, may_begin })
 }
 
 fn ipv6(packet: &[u8]) -> Option<Ip> {
@@ -82,9 +84,10 @@ fn ipv6(packet: &[u8]) -> Option<Ip> {
     let address = |at| IpAddr::from(Ipv6Addr::from_octets(std::array::from_fn(|i| header[at + i])));
     let (src, dst, proto) = (address(8), address(24), header[6]);
     let icmp = packet.get(40).copied().filter(|_| proto == ICMPV6);
-    let ports =
-        behind_extensions(proto, &packet[40..]).and_then(|(proto, rest)| ports(false, proto, rest));
-    (header[0] >> 4 == 6).then_some(Ip { src, dst, proto, ports, icmp })
+    let behind = behind_extensions(proto, &packet[40..]);
+    let ports = behind.and_then(|(proto, rest)| ports(false, proto, rest));
+    let may_begin = behind.is_some_and(|(proto, rest)| may_begin(false, proto, rest));
+    (header[0] >> 4 == 6).then_some(Ip { src, dst, proto, ports, icmp, may_begin })
 }
 
 /// What follows the extension headers, nothing of it in a later fragment; `None` where they are broken.
@@ -128,6 +131,17 @@ fn ports(is_v4: bool, proto: u8, bytes: &[u8]) -> Option<Ports> {
         _ => (0, 0),
     };
     Some((proto, sport, dport))
+}
+
+/// See [`Ip::may_begin`].
+fn may_begin(is_v4: bool, proto: u8, bytes: &[u8]) -> bool {
+    const RST: u8 = 4;
+    match (proto, is_v4) {
+        (6, _) => bytes.get(13).is_some_and(|flags| flags & RST == 0),
+        (ICMP, true) => matches!(bytes.first(), Some(8 | 13 | 15 | 17)),
+        (ICMPV6, false) => bytes.first() == Some(&128),
+        _ => true,
+    }
 }
 
 impl Ip {

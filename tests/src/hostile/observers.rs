@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    arrival::{Arrival, Ports},
+    arrival::{Arrival, Ip, Ports},
     attack::Attack,
     mark::Mark,
     scene::Place,
@@ -92,21 +92,23 @@ impl<'a> Observers<'a> {
                 let Some(way) = table::way(scene, &self.begun, &sent, at, arrival) else {
                     return false;
                 };
-                if way == Way::Translated {
+                if let (Way::Translated, Arrival::Ip(ip)) = (way, arrival) {
                     // A later fragment does not say which ports its flow has: those that it was sent with,
                     // as a rule.
-                    self.note_begun(arrival, |ports| ports.or(sent.ports));
+                    self.note_begun(ip, ip.ports.or(sent.ports));
                 }
                 self.seen.arrived.count(scene.stations[at].name, way);
             }
             Some(Mark::CutOff) | None => {
                 self.seen.background += 1;
                 let is_background = table::is_background(scene, &self.begun, at, arrival);
-                if scene.stations[at].place == Place::Outside {
-                    // Cut short by a wrong length. The host itself sends nothing without ports.
-                    self.note_begun(arrival, |ports| {
-                        ports.filter(|ports| (ports.1, ports.2) == (0, 0))
-                    });
+                // Cut short by a wrong length: the host itself only answers.
+                if let Arrival::Ip(ip) = arrival
+                    && ip.may_begin
+                    && scene.stations[at].place == Place::Outside
+                    && scene.is_host(ip.src)
+                {
+                    self.note_begun(ip, ip.ports);
                 }
                 return is_background;
             }
@@ -115,10 +117,8 @@ impl<'a> Observers<'a> {
     }
 
     /// Notes the flow of a packet that has left translated, with the ports that it is of.
-    fn note_begun(&mut self, arrival: Arrival, ports: impl Fn(Option<Ports>) -> Option<Ports>) {
-        if let Arrival::Ip(ip) = arrival
-            && let Some((proto, sport, dport)) = ports(ip.ports)
-        {
+    fn note_begun(&mut self, ip: Ip, ports: Option<Ports>) {
+        if let Some((proto, sport, dport)) = ports {
             self.begun.insert((proto, ip.dst, dport, sport));
         }
     }

@@ -7,7 +7,7 @@ use netd_common::{
     address::{V4, V6},
     conntrack::CtFlags,
     engine,
-    network::{FamilyFlags, NetworkFamily, NetworkFlags},
+    network::{FamilyFlags, Network, NetworkFlags},
     packet::Headers as _,
     reason::{Reason, Verdict},
     tables::Tables as _,
@@ -29,14 +29,8 @@ const IPV6_HEADER: usize = 40;
 /// Longer than any timer.
 const SILENCE_SECS: u32 = 500_000;
 
-/// What [`Scene::judge`] does not see: checksums, payload and hops, and where containers' packets go.
-pub(super) fn packet(
-    scene: &Scene,
-    at: At,
-    before: &HostPacket,
-    after: &HostPacket,
-    reason: Reason,
-) {
+/// What [`Scene::judge`] does not see: checksums, payload and hops.
+pub(super) fn packet(at: At, before: &HostPacket, after: &HostPacket, reason: Reason) {
     if reason.verdict() == Verdict::Drop {
         return;
     }
@@ -54,44 +48,38 @@ pub(super) fn packet(
     {
         assert_eq!(*before, after.wrapping_add(1), "{at:?}: {reason:?}: hops");
     }
-    leaves_masqueraded(scene, at, after, reason);
 }
 
 /// No packet leaves by an uplink with the address of a container whose network is masqueraded.
-fn leaves_masqueraded(scene: &Scene, at: At, after: &HostPacket, reason: Reason) {
-    let is_out = match (at.hook, after.redirection) {
-        (Hook::FromEndpoint, Some(Redirection::Out(..))) => true,
-        // What did not come from a bridge is the host's, or another network's behind the host.
-        (Hook::ToUplink, _) => {
-            scene.tables.networks.values().any(|n| n.bridge_ifindex == at.ingress)
-        }
-        _ => false,
+pub(super) fn leaves_masqueraded(scene: &Scene, at: At, after: &HostPacket, reason: Reason) {
+    let is_out = match after.redirection {
+        Some(Redirection::Out(..)) => true,
+        Some(Redirection::Peer(_)) => false,
+        None => at.hook == Hook::ToUplink && reason.verdict() == Verdict::Pass,
     };
-    let is_inside = match after.ethertype() {
-        0x0800 => is_masqueraded::<V4>(scene, after.load(26)),
-        0x86dd => is_masqueraded::<V6>(scene, after.load(22)),
-        _ => false,
+    let is_inside = || {
+        scene.tables.networks.iter().any(|(&number, network)| match after.ethertype() {
+            0x0800 => hides::<V4>(scene, number, network, after.load(26)),
+            0x86dd => hides::<V6>(scene, number, network, after.load(22)),
+            _ => false,
+        })
     };
     let is_local = matches!(reason, Reason::Multicast | Reason::LinkLocal | Reason::Vlan);
-    assert!(!is_out || !is_inside || is_local, "{at:?}: {reason:?}: {:02x?}", after.frame);
+    assert!(!is_out || is_local || !is_inside(), "{at:?}: {reason:?}: {:02x?}", after.frame);
 }
 
 /// Whether an address is a container's that nobody outside may see. The gateway's is the host's, and who asks
 /// a container of an open network by its own address is answered by it.
-fn is_masqueraded<A: Family>(scene: &Scene, addr: Option<A>) -> bool {
-    let hides = |number: u16, side: &NetworkFamily<A>| {
-        side.has(FamilyFlags::PRESENT | FamilyFlags::MASQUERADE)
-            && !side.has(FamilyFlags::ROUTED)
-            && !side.has(FamilyFlags::UNPROTECTED)
-            && !scene.tables.is_trusted(UPLINK, number)
-    };
-    addr.is_some_and(|addr| {
-        !A::store(&scene.tables).host_addresses.contains(&addr)
-            && scene.tables.networks.iter().any(|(&number, network)| {
-                let side = A::side(network);
-                network.has(NetworkFlags::PRESENT) && side.contains(addr) && hides(number, side)
-            })
-    })
+fn hides<A: Family>(scene: &Scene, number: u16, network: &Network, addr: Option<A>) -> bool {
+    let side = A::side(network);
+    network.has(NetworkFlags::PRESENT)
+        && side.has(FamilyFlags::PRESENT | FamilyFlags::MASQUERADE)
+        && !side.has(FamilyFlags::ROUTED)
+        && !side.has(FamilyFlags::UNPROTECTED)
+        && !scene.tables.is_trusted(UPLINK, number)
+        && addr.is_some_and(|addr| {
+            side.contains(addr) && !A::store(&scene.tables).host_addresses.contains(&addr)
+        })
 }
 
 /// The frame without IPv6 extension headers, where it carries a whole TCP, UDP or ICMP packet.

@@ -12,7 +12,7 @@ const IPV6_FRAGMENT: u8 = 44;
 /// Hop-by-hop, routing, authentication and destination options.
 const IPV6_EXTENSIONS: [u8; 4] = [0, 43, 51, 60];
 
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 16] = [
     Kind::Udp,
     Kind::Tcp(SYN),
     Kind::Tcp(ACK),
@@ -24,7 +24,11 @@ const KINDS: [Kind; 13] = [
     Kind::EchoReply,
     Kind::Icmp(3),
     Kind::Icmp(135),
-    // SCTP and GRE.
+    // INIT, DATA and SHUTDOWN.
+    Kind::Sctp(1),
+    Kind::Sctp(0),
+    Kind::Sctp(7),
+    // Nonsense in SCTP's place, and GRE.
     Kind::Other(132),
     Kind::Other(47),
 ];
@@ -69,7 +73,12 @@ fn end<A: Family>(input: &mut Input<'_>) -> End<A> {
 /// The message's frame in any shape that its IP header may give it.
 pub(super) fn shaped<A: Family>(input: &mut Input<'_>, message: &Message<A>) -> Vec<u8> {
     let is_v4 = A::ICMP == 1;
-    let mut frame = message.frame_with(input.pick(&[64, 2, 1, 0]));
+    let mut frame = if matches!(message.kind, Kind::Tcp(_)) && input.one_in(8) {
+        let mss = input.number().to_be_bytes();
+        message.with_tcp_options(&[2, 4, mss[0], mss[1]])
+    } else {
+        message.frame_with(input.pick(&[64, 2, 1, 0]))
+    };
     for _ in 0..input.below(4) {
         match (input.below(4), is_v4) {
             (0, true) => set_fragment(&mut frame, input.number()),

@@ -4,6 +4,7 @@ use netd_common::{
     address::{V4, V6},
     engine::{self, Expiry},
     network::{FamilyFlags, NetworkFlags},
+    nptv6::OutsidePrefix,
     packet::Headers as _,
     parse::Rare,
     tables::FamilyTables,
@@ -126,7 +127,7 @@ impl FuzzedHost {
             assert!(packet.redirection.is_none(), "{reason:?}");
             return;
         }
-        self.last = travel(self, at, packet);
+        self.last = travel(self, None, at, packet);
     }
 
     /// A packet of a flow that there is, from either side.
@@ -155,7 +156,7 @@ fn expire_all<A: Family>(tables: &HostTables) {
 fn turn(scene: &mut Scene, input: &mut Input<'_>) {
     let number = input.pick(&NETWORKS);
     let network = scene.tables.networks.get_mut(&number).unwrap();
-    match input.below(10) {
+    match input.below(11) {
         0 => {
             network.flags ^= input.pick(&[
                 NetworkFlags::INTERNAL,
@@ -163,6 +164,7 @@ fn turn(scene: &mut Scene, input: &mut Input<'_>) {
                 NetworkFlags::FAST,
                 NetworkFlags::STRICT_SOURCE,
                 NetworkFlags::ICC_STRICT,
+                NetworkFlags::ENDPOINT_INDEPENDENT,
                 NetworkFlags::PRESENT,
             ])
         }
@@ -171,8 +173,7 @@ fn turn(scene: &mut Scene, input: &mut Input<'_>) {
                 FamilyFlags::MASQUERADE,
                 FamilyFlags::ROUTED,
                 FamilyFlags::UNPROTECTED,
-                // What bits there may be beside them.
-                1 << 4,
+                // A bit that there may be one day.
                 1 << 5,
             ]);
             network.v4.flags ^= flag;
@@ -188,8 +189,18 @@ fn turn(scene: &mut Scene, input: &mut Input<'_>) {
         6 => scene.tables.config.flags ^= 1 << input.below(8),
         7 => scene.tables.capacity.set(input.below(16)),
         8 => lead_elsewhere::<V4>(scene, input),
+        9 => translate_prefix(scene, number),
         _ => lead_elsewhere::<V6>(scene, input),
     }
+}
+
+/// Gives a network an outside prefix.
+fn translate_prefix(scene: &mut Scene, number: u16) {
+    let network = scene.tables.networks.get_mut(&number).unwrap();
+    let prefix = V6::new("2001:db8:ff00:1::".parse().unwrap());
+    network.v6.flags |= FamilyFlags::PREFIX_TRANSLATED;
+    network.outside = OutsidePrefix::new(network.v6.subnet, prefix);
+    scene.tables.v6.subnets.push((prefix, network.v6.mask, number));
 }
 
 fn lead_elsewhere<A: Family>(scene: &mut Scene, input: &mut Input<'_>) {

@@ -92,10 +92,14 @@ pub(crate) fn engine(data: &[u8]) {
 }
 
 /// Sends a frame through a hook and, as the kernel would, through those behind it: the last frame.
-fn travel(host: &mut FuzzedHost, at: At, mut packet: HostPacket) -> Vec<u8> {
+fn travel(host: &mut FuzzedHost, from: Option<Hook>, at: At, mut packet: HostPacket) -> Vec<u8> {
     let before = packet.clone();
     let reason = host.scene.judge(at.hook, &mut packet);
-    checks::packet(&host.scene, at, &before, &packet, reason);
+    checks::packet(at, &before, &packet, reason);
+    // Who may send what is judged where it comes in, so what is put at the uplink may be anything.
+    if [Some(at.hook), from].contains(&Some(Hook::FromEndpoint)) {
+        checks::leaves_masqueraded(&host.scene, at, &packet, reason);
+    }
     let next = if reason.verdict() != Verdict::Pass {
         None
     } else if at.hook == Hook::FromUplink {
@@ -107,7 +111,7 @@ fn travel(host: &mut FuzzedHost, at: At, mut packet: HostPacket) -> Vec<u8> {
         Some(next) => {
             let mut onward = HostPacket::new(packet.frame, next.ifindex, next.ingress);
             onward.has_memory = before.has_memory;
-            travel(host, next, onward)
+            travel(host, Some(at.hook), next, onward)
         }
         None => packet.frame,
     }
