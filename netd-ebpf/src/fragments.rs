@@ -17,7 +17,8 @@ use netd_common::{
 
 use crate::{
     maps::{HELD, HELD_FRAMES, HELD_NEXT, LENT_FRAME},
-    tables::{KernelTables, repeat},
+    repeat::repeat,
+    tables::KernelTables,
 };
 
 /// Bytes of a frame, in map memory.

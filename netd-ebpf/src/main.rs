@@ -4,15 +4,17 @@
 //! All directions are seen from the host: `from_uplink` is what the host receives from outside.
 #![no_std]
 #![no_main]
-// The BPF target has no atomic addition in `core`; `tables.rs` writes the one instruction itself.
+// The BPF target has no atomic addition in `core`; `atomic.rs` writes the instruction itself.
 #![feature(asm_experimental_arch)]
 
+mod atomic;
 mod connect;
 mod expire;
 mod fragments;
 mod frame;
 mod maps;
 mod packet;
+mod repeat;
 mod route;
 mod tables;
 mod verdict;

@@ -64,6 +64,23 @@ fn is_leftover(name: &str) -> bool {
     pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
 }
 
+/// Runs a closure on a thread of its own inside the namespace at `path`.
+///
+/// # Panics
+/// Where the namespace cannot be entered, or as the closure does.
+pub(crate) fn inside<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> T {
+    let enter = || {
+        let file = File::open(path).map_err(|error| error.to_string())?;
+        setns(file, CloneFlags::CLONE_NEWNET).map_err(|error| error.to_string())?;
+        Ok::<_, String>(work())
+    };
+    let result = thread::scope(|scope| scope.spawn(enter).join());
+    match result.unwrap_or_else(|panic| resume_unwind(panic)) {
+        Ok(result) => result,
+        Err(error) => panic!("namespace {} cannot be entered: {error}", path.display()),
+    }
+}
+
 /// A network namespace. Its name is gone when it is dropped, and with the name the namespace, unless
 /// something still uses it.
 #[derive(Debug)]
@@ -130,16 +147,7 @@ impl Namespace {
     /// # Panics
     /// Where the namespace cannot be entered, or as the closure does.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let enter = || {
-            let file = File::open(&self.path).map_err(|error| error.to_string())?;
-            setns(file, CloneFlags::CLONE_NEWNET).map_err(|error| error.to_string())?;
-            Ok::<_, String>(work())
-        };
-        let result = thread::scope(|scope| scope.spawn(enter).join());
-        match result.unwrap_or_else(|panic| resume_unwind(panic)) {
-            Ok(result) => result,
-            Err(error) => panic!("namespace {} cannot be entered: {error}", self.name),
-        }
+        inside(&self.path, work)
     }
 
     /// Reads a file below /proc/sys/net of the namespace.

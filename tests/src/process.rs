@@ -1,7 +1,6 @@
 //! Programs: those that run to their end, and those that run until they are dropped.
 //!
-//! Each runs in a network namespace that `nsenter` enters; `ip netns exec` would hide /sys/fs/bpf from
-//! it. No program outlives its test: the short ones have a time limit, the long ones are killed when
+//! Each runs in a network namespace; `ip netns exec` would hide /sys/fs/bpf from it. No program outlives its test: the short ones have a time limit, the long ones are killed when
 //! they are dropped, or by the kernel when the test's thread ends without that.
 
 use std::{
@@ -18,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::condition::eventually_some;
+use crate::{condition::eventually_some, netns};
 
 /// The longest that a program which is run to its end may take. Units: seconds.
 const LIMIT_SECS: &str = "60";
@@ -78,8 +77,8 @@ impl std::fmt::Display for Outcome {
 #[track_caller]
 pub fn run_in(netns: &Path, program: &str, args: &[&str], stdin: &str) -> Outcome {
     let mut command = Command::new("timeout");
-    command.args(["--signal=KILL", LIMIT_SECS, "nsenter"]);
-    run(command.arg(entering(netns)).arg("--").arg(program).args(args), stdin)
+    command.args(["--signal=KILL", LIMIT_SECS, program]).args(args);
+    netns::inside(netns, || run(&mut command, stdin))
 }
 
 /// Runs a command to its end.
@@ -111,10 +110,6 @@ fn line_of(command: &Command) -> String {
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-fn entering(netns: &Path) -> String {
-    format!("--net={}", netns.display())
-}
-
 /// A program in the background. It and its children are killed when it is dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -132,7 +127,9 @@ impl Running {
     #[track_caller]
     pub fn start(netns: &Path, log: &Path, program: &str, args: &[&str]) -> Self {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig=KILL", "nsenter"]).arg(entering(netns)).arg("--");
+        // The thread whose end is the program's end is the caller's, which stays in its own namespace.
+        command.args(["--pdeathsig=KILL", "nsenter"]);
+        command.arg(format!("--net={}", netns.display())).arg("--");
         command.arg(program).args(args);
         let line = line_of(&command);
         let open = File::options().create(true).append(true).open(log);

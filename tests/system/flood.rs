@@ -1,6 +1,10 @@
 //! A table that runs full: a flood of SYNs, and limits.
+//!
+//! `NETD_FLOOD_SOURCES` and `NETD_FLOOD_MAX_FLOWS` choose how large the flood and the table are; `cargo xtask flood`
+//! sets them.
 
 use std::{
+    env,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
@@ -20,13 +24,14 @@ use netd_tests::{
 const VOLLEY: u32 = 4096;
 /// How many sources the flood has at least, in each family.
 const SOURCES: u32 = 50_000;
+/// How many flows the table takes.
+const MAX_FLOWS: u32 = 2_048;
 
 /// An address that nobody has, a different one for each number.
 fn source(family: Family, n: u32) -> IpAddr {
     let [a, b, c, d] = n.to_be_bytes();
     match family {
-        // 198.18.0.0/15 is for tests (RFC 2544).
-        Family::V4 => Ipv4Addr::new(198, 18 | (b & 1), c, d).into(),
+        Family::V4 => Ipv4Addr::new(10, 128 | b, c, d).into(),
         Family::V6 => Ipv6Addr::from([
             0x2001,
             0xdb8,
@@ -52,7 +57,9 @@ fn volley(family: Family, first: u32) -> Vec<Vec<u8>> {
 
 #[test]
 fn a_flood_of_syns_leaves_everybody_elses_connections_alone() {
-    let world = World::with_config("[datapath]\nmax_flows = 2048\n");
+    let sources = number("NETD_FLOOD_SOURCES").unwrap_or(SOURCES);
+    let max_flows = number("NETD_FLOOD_MAX_FLOWS").unwrap_or(MAX_FLOWS);
+    let world = World::with_config(&format!("[datapath]\nmax_flows = {max_flows}\n"));
     let [a, b, c, d, e, f] = HOST_MAC;
     let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
     world.host.ip(&[&format!("link set {UPLINK} address {mac}")]);
@@ -68,7 +75,7 @@ fn a_flood_of_syns_leaves_everybody_elses_connections_alone() {
         let (is_over, sent) = (AtomicBool::new(false), AtomicU32::new(0));
         thread::scope(|scope| {
             scope.spawn(|| {
-                while !is_over.load(Ordering::Relaxed) || sent.load(Ordering::Relaxed) < SOURCES {
+                while !is_over.load(Ordering::Relaxed) || sent.load(Ordering::Relaxed) < sources {
                     let first = sent.fetch_add(VOLLEY, Ordering::Relaxed);
                     send_frames(&world.client, "eth0", &volley(family, first));
                 }
@@ -84,12 +91,22 @@ fn a_flood_of_syns_leaves_everybody_elses_connections_alone() {
         kept.fetch();
         // Most of the flood's flows have given way to those that came after them.
         let table = world.netd("conntrack count --json").json();
-        assert!(displaced(&world) - before > u64::from(SOURCES) / 2, "{table}");
-        assert_eq!(table["max_flows"], 2048);
+        let displaced = displaced(&world) - before;
+        assert!(displaced > u64::from((sources - max_flows) / 2), "{table}");
+        assert_eq!(table["max_flows"], max_flows);
         // Where expiry has removed very many at once, it takes some packets to find who is left.
         assert!(world.packets("conntrack_full") < 100, "{table}");
+        let sent = sent.into_inner();
+        eprintln!(
+            "{family}: {sent} sources, {displaced} flows gave way, {} refused",
+            world.packets("conntrack_full")
+        );
     }
     eventually("the daemon has said so", || world.daemon.log().contains("nine tenths full"));
+}
+
+fn number(variable: &str) -> Option<u32> {
+    env::var(variable).ok().map(|text| text.parse().unwrap())
 }
 
 fn displaced(world: &World) -> u64 {

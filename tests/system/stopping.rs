@@ -69,9 +69,8 @@ fn map_ids() -> impl Iterator<Item = u32> {
         let mut attributes = [*start_id, 0, 0];
         let size = mem::size_of_val(&attributes);
         // SAFETY: the kernel reads and writes that many bytes of the array.
-        let result = unsafe {
-            libc::syscall(libc::SYS_bpf, MAP_GET_NEXT_ID, attributes.as_mut_ptr(), size)
-        };
+        let result =
+            unsafe { libc::syscall(libc::SYS_bpf, MAP_GET_NEXT_ID, attributes.as_mut_ptr(), size) };
         (result == 0).then_some(attributes[1])
     })
     .skip(1)

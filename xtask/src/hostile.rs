@@ -31,9 +31,6 @@ pub(crate) fn hostile(workspace: &Workspace, args: &Args) -> Result<()> {
     ];
     let chosen: Vec<(&str, String)> =
         chosen.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-    let paths = match &args.datapath {
-        Some(path) => vec![path.as_str()],
-        None => test::DATA_PATHS.to_vec(),
-    };
+    let paths = test::chosen(args.datapath.as_deref());
     test::system_test(workspace, "hostile::nothing_crosses_networks", &paths, &chosen)
 }

@@ -21,6 +21,7 @@ mod verify;
 
 mod bpf_object;
 mod ebpf;
+mod flood;
 mod mounts;
 mod process;
 mod programs;
@@ -55,6 +56,8 @@ enum Task {
     Test(test::Args),
     /// Attacks the walls between networks with every kind of packet
     Hostile(hostile::Args),
+    /// Floods a published port with SYNs until the connection table is full
+    Flood(flood::Args),
     /// Looks for inputs that break the engine, or a parser of the daemon
     Fuzz(fuzz::Args),
     /// Compares netd with iptables on packets and rule sets that are made up
@@ -91,6 +94,7 @@ fn run_task(cli: Cli) -> Result<ExitCode> {
         Task::Demo(args) => return demo::demo(&workspace, &args),
         Task::Test(args) => test::test(&workspace, &args),
         Task::Hostile(args) => hostile::hostile(&workspace, &args),
+        Task::Flood(args) => flood::flood(&workspace, &args),
         Task::Fuzz(args) => fuzz::fuzz(&workspace, &args),
         Task::Oracle(args) => oracle::oracle(&workspace, &args),
         Task::Compliance => oracle::compliance(&workspace),

@@ -29,10 +29,7 @@ pub(crate) fn oracle(workspace: &Workspace, args: &Args) -> Result<()> {
         ("NETD_ORACLE_ROUNDS", args.rounds.to_string()),
         ("NETD_ORACLE_SEED", args.seed.unwrap_or_else(|| std::process::id().into()).to_string()),
     ];
-    let paths = match &args.datapath {
-        Some(path) => vec![path.as_str()],
-        None => test::DATA_PATHS.to_vec(),
-    };
+    let paths = test::chosen(args.datapath.as_deref());
     test::system_test(
         workspace,
         "oracle::made_up::netd_does_what_iptables_does_with_made_up_packets",

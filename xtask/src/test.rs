@@ -45,6 +45,11 @@ const TEST_THREADS: &str = "RUST_TEST_THREADS";
 /// The data paths that there are, in the words of `netd run --datapath`.
 pub(crate) const DATA_PATHS: [&str; 2] = ["fast", "stack"];
 
+/// The data path that was asked for, or all of them.
+pub(crate) fn chosen(data_path: Option<&str>) -> Vec<&str> {
+    data_path.map_or(DATA_PATHS.to_vec(), |data_path| vec![data_path])
+}
+
 impl Layer {
     /// The data paths that the layer's tests run in, one run for each.
     fn data_paths(self) -> &'static [&'static str] {

@@ -14,7 +14,8 @@ use crate::{
     address::{Address, Port},
     config::ConfigFlags,
     conntrack::{
-        CLAIMED, CtEntry, CtFlags, CtKey, FlowState, Lifetime, Scope, Scratch, Seen, Translation, Zone,
+        CLAIMED, CtEntry, CtFlags, CtKey, FlowState, Lifetime, Scope, Scratch, Seen, Translation,
+        Zone,
     },
     engine::{admission, mapping, source_port},
     packet::Packet,
