@@ -12,7 +12,6 @@ use bytemuck::Pod;
 use etherparse::{PacketBuilder, PacketBuilderStep, ip_number};
 use netd_common::{
     address::{Address, Port},
-    config::Timeout,
     conntrack::{CtEntry, CtKey, NewFlow, Scope},
     engine::from_wire,
     fragment::{Datagram, FirstFragment, FragmentKey},
@@ -74,7 +73,7 @@ impl Tables for Host {
     fn now_secs(&self) -> u32 {
         unreachable!("{NOT_ASKED}")
     }
-    fn timeout_secs(&self, _: Timeout) -> u32 {
+    fn timer_secs(&self, _: u32) -> u32 {
         unreachable!("{NOT_ASKED}")
     }
     fn secret(&self) -> [u64; 2] {

@@ -10,7 +10,7 @@ use std::{
 use bytemuck::{Pod, Zeroable};
 use netd_common::{
     address::{Port, V4, V6},
-    config::{DatapathConfig, Timeout},
+    config::DatapathConfig,
     conntrack::{CtEntry, CtFlags, CtKey, NewFlow, Scratch},
     counters::Traffic,
     engine::{self, Afterwards, Remembered},

@@ -4,7 +4,7 @@ use core::ptr::{self, NonNull};
 
 use aya_ebpf::{bindings::BPF_NOEXIST, maps::lpm_trie::Key};
 use netd_common::{
-    address::{Port, V6},
+    address::V6,
     conntrack::{CtEntry, CtKey, NewFlow},
     fragment::{FirstFragment, FragmentKey},
     network::{Endpoint, HostAddressFlags, MasqueradeKey},
