@@ -60,10 +60,10 @@ pub mod proto {
     /// UDP-Lite.
     pub const UDP_LITE: u8 = 136;
 
-    /// Whether flows of a protocol are told apart by ports, or by an identifier in their place.
+    /// Whether flows of a protocol are told apart by ports.
     #[inline(always)]
     pub const fn has_ports(proto: u8) -> bool {
-        matches!(proto, ICMP | TCP | UDP | DCCP | ICMPV6 | SCTP | UDP_LITE)
+        matches!(proto, TCP | UDP | DCCP | SCTP | UDP_LITE)
     }
 }
 

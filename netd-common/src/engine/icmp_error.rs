@@ -20,7 +20,7 @@ use crate::{
     address::Address,
     conntrack::{Scope, Translation},
     engine::{deliver, flow, from_endpoint::check_source},
-    network::BridgePort,
+    network::{BridgePort, FamilyFlags},
     packet::Packet,
     parse::{self, Ip, Quote},
     reason::Reason,
@@ -74,7 +74,9 @@ where
         Ok(to) => {
             // Whoever sends it has to be one who may send what it is about.
             let network = tables.network(port.network)?;
-            if check_source(packet, tables, port, network, quote.ip.dst).is_err() {
+            if check_source(packet, tables, port, network, quote.ip.dst).is_err()
+                || !to.redirect.is_some() && shows_hidden(tables, ip, quote, to)
+            {
                 return Some(Reason::ForgedIcmpError);
             }
             Some(deliver::from_endpoint(packet, tables, port, &IcmpError { ip, quote }, to))
@@ -104,9 +106,30 @@ where
         return is_of_flow(tables, Scope::Uplink, ip, quote).then_some(Reason::NotOurs);
     }
     match translation(tables, Scope::Endpoint, ip, quote, &mut work.to) {
+        Ok(to) if shows_hidden(tables, ip, quote, to) => Some(Reason::ForgedIcmpError),
         Ok(to) => Some(deliver::from_host(packet, tables, &IcmpError { ip, quote }, to)),
         Err(reason) => reason,
     }
+}
+
+/// Whether an error would leave with a container's address that its network hides: the flow has its own, which
+/// then stands for nobody else.
+///
+/// Not inlined: a stack frame of its own.
+#[inline(never)]
+fn shows_hidden<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    ip: &Ip<A>,
+    quote: &Quote<A>,
+    to: &Translation<A>,
+) -> bool {
+    let keeps_source = to.src == quote.ip.dst && ip.src != quote.ip.dst;
+    keeps_source
+        && !tables.is_host_address(ip.src)
+        && tables
+            .network_of(ip.src)
+            .and_then(|number| tables.network(number))
+            .is_some_and(|network| A::side(network).has(FamilyFlags::MASQUERADE))
 }
 
 /// The host's own, to a container; `None` where the error is about no flow, or about a packet that the host

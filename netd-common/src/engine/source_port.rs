@@ -4,7 +4,7 @@ use crate::{
     address::{Address, Port},
     conntrack::{Candidates, CtKey, NewFlow},
     engine::published,
-    header::proto,
+    header::{ethertype, proto},
     siphash::siphash13,
     tables::{FamilyTables, SocketTuple},
 };
@@ -24,11 +24,12 @@ const STRIDE: u64 = 9973;
 /// The ports that may be given in place of another, the first and how many. As Linux: well-known ports stay
 /// well-known (RFC 4787 REQ-3a), and those that `bindresvport` picks from stay among themselves.
 #[inline(always)]
-const fn class(protocol: u8, wanted: u16) -> (u16, u16) {
-    match protocol {
+const fn class<A: Address>(protocol: u8, wanted: u16) -> (u16, u16) {
+    match (protocol, A::ETHERTYPE) {
         // An identifier has no classes, but zero is no identifier.
-        proto::ICMP | proto::ICMPV6 => (1, u16::MAX),
-        // Without ports there is one flow from an address to another, as with Linux.
+        (proto::ICMP, ethertype::IPV4) | (proto::ICMPV6, ethertype::IPV6) => (1, u16::MAX),
+        // Without ports there is one flow from an address to another, as with Linux. The other family's ICMP
+        // is such a protocol: nothing of it is read.
         _ if !proto::has_ports(protocol) => (0, 0),
         _ if wanted == 0 || wanted >= 1024 => (1024, u16::MAX - 1023),
         _ if wanted < 512 => (1, 511),
@@ -55,7 +56,7 @@ pub(super) fn choose_candidates<A: Address, T: FamilyTables<A>>(
         | u64::from(key.proto);
     candidates.seed = siphash13(tables.secret(), [a, b, c, d, rest]);
     candidates.wanted = new.wanted;
-    (candidates.first, candidates.span) = class(key.proto, key.sport.number());
+    (candidates.first, candidates.span) = class::<A>(key.proto, key.sport.number());
 }
 
 /// How many ports are tried for a flow.
@@ -117,6 +118,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::address::{V4, V6};
 
     fn range(protocol: u8, wanted: u16) -> RangeInclusive<u16> {
         match wanted {
@@ -128,7 +130,7 @@ mod tests {
     }
 
     fn tried(protocol: u8, wanted: u16, seed: u64) -> Vec<u16> {
-        let (first, span) = class(protocol, wanted);
+        let (first, span) = class::<V4>(protocol, wanted);
         let candidates =
             Candidates { seed, wanted: Port::new(wanted), first, span, takes_closing: 0 };
         (0..ATTEMPTS).map(|attempt| candidate(&candidates, attempt).number()).collect()
@@ -150,6 +152,12 @@ mod tests {
             let distinct: BTreeSet<_> = tried[1..].iter().collect();
             prop_assert_eq!(distinct.len(), tried.len() - 1);
         }
+    }
+
+    #[test]
+    fn the_other_familys_icmp_has_no_identifiers_to_choose_from() {
+        assert_eq!((class::<V4>(proto::ICMPV6, 0), class::<V6>(proto::ICMP, 0)), ((0, 0), (0, 0)));
+        assert_eq!(class::<V4>(proto::ICMP, 7), class::<V6>(proto::ICMPV6, 7));
     }
 
     #[test]

@@ -6,15 +6,16 @@ use crate::{
     family::{Family, in_both_families},
     icmp_error::{IcmpError, REDIRECT, ROUTER, masqueraded, published},
     message::{Kind, Message, SYN},
-    place::{FROM_UPLINK, TO_UPLINK, from_endpoint, to_endpoint},
+    place::{At, FROM_UPLINK, TO_UPLINK, bridge, from_endpoint, to_endpoint},
     runs::plain,
-    scene::{Datapath, NET_A, NET_B, Scene, UPLINK, WEB},
+    scene::{Datapath, NET_A, NET_B, PLAIN, Scene, UPLINK, WEB},
 };
 
 in_both_families! {
     what_belongs_to_no_flow_is_the_hosts_or_goes_nowhere,
     who_has_no_part_in_a_flow_does_not_report_of_it,
     an_error_is_about_who_it_is_for,
+    who_is_hidden_does_not_report_in_his_own_name,
 }
 
 fn what_belongs_to_no_flow_is_the_hosts_or_goes_nowhere<A: Family>() {
@@ -103,4 +104,22 @@ fn an_error_is_about_who_it_is_for<A: Family>() {
         ("to another client", from_endpoint(NET_A, 2), leaving.clone(), Reason::ForgedIcmpError),
         ("to another client", TO_UPLINK, leaving, Reason::ForgedIcmpError),
     ]);
+}
+
+/// A container on two networks: what the one hides is not to be seen by way of the other.
+fn who_is_hidden_does_not_report_in_his_own_name<A: Family>() {
+    for datapath in [Datapath::Stack, Datapath::Fast] {
+        let mut scene = Scene::on(datapath);
+        scene.share_sandbox::<A>((NET_A, 2), (PLAIN, 2));
+        let call = Message::<A>::new(Kind::Udp, (A::inside(PLAIN, 2), 5), (A::outside(9), 53));
+        let (port, routed) =
+            (from_endpoint(PLAIN, 2), At { ingress: bridge(PLAIN), ..TO_UPLINK });
+        scene.pass(port, &call);
+        scene.pass(routed, &call);
+        let hidden = || IcmpError::about(&call.reply(), A::inside(NET_A, 2)).frame();
+        scene.judges(&[
+            ("by its port", port, hidden(), Reason::ForgedIcmpError),
+            ("routed", routed, hidden(), Reason::ForgedIcmpError),
+        ]);
+    }
 }
