@@ -102,7 +102,8 @@ pub struct CtEntry<A> {
     pub slot: u32,
     /// The slot of the container's endpoint.
     pub endpoint_slot: u32,
-    /// The sum of both slots' generations when the flow began; when one has moved on, the flow is dead.
+    /// The sum of the generations of `slot` and of [`owner`](crate::counters::owner) when the flow began; when one
+    /// has moved on, the flow is dead.
     pub generation: u32,
     /// The number of the container's network.
     pub network: u16,

@@ -28,6 +28,16 @@ impl FlowCount {
     }
 }
 
+/// How many generations there are.
+pub const GENERATIONS: u32 = SLOTS + NETWORKS;
+
+/// The index of the generation that a flow lives by beside its published port's: that of its endpoint, or of its
+/// network where it is nobody's, for then somebody else may be given the address that it was begun from.
+#[inline(always)]
+pub const fn owner(endpoint_slot: u32, network: u16) -> u32 {
+    if endpoint_slot == 0 { FlowCount::of_network(network) } else { endpoint_slot }
+}
+
 /// Where the counts of one family's table are.
 #[derive(Clone, Copy, Debug)]
 pub struct FamilyCounts {

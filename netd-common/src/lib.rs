@@ -40,4 +40,4 @@ pub mod expiry;
 
 /// The version of every layout and meaning shared through maps. The daemon keeps its pins in a
 /// folder named after it, so that programs and maps of two versions never meet.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;

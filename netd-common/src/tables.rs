@@ -50,8 +50,8 @@ pub trait Tables {
     fn host_flows_seen_secs(&self) -> u32;
     /// Sets that.
     fn set_host_flows_seen(&self, secs: u32);
-    /// The current generation of a slot.
-    fn generation(&self, slot: u32) -> u32;
+    /// The current generation of a slot, or of a network ([`crate::counters::owner`]).
+    fn generation(&self, index: u32) -> u32;
     /// Counts a packet that the slot's container receives.
     fn count_received(&self, slot: u32, bytes: u32);
     /// Counts a packet that the slot's container sends.

@@ -74,9 +74,9 @@ pub(crate) static ISOLATION_SETS: HashMap<IsolationKey, u32> =
 pub(crate) static SLOTS: HashMap<u32, u32> =
     HashMap::with_max_entries(counters::SLOTS, BPF_F_NO_PREALLOC);
 
-/// Generations by slot; a flow of an older generation is dead. Writer: the daemon.
+/// Generations by slot and by network; a flow of an older generation is dead. Writer: the daemon.
 #[map]
-pub(crate) static GENERATIONS: Array<u32> = Array::with_max_entries(counters::SLOTS, 0);
+pub(crate) static GENERATIONS: Array<u32> = Array::with_max_entries(counters::GENERATIONS, 0);
 
 /// Packets and bytes by `Reason`. Writer: the programs.
 #[map]

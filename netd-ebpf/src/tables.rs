@@ -135,8 +135,8 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn generation(&self, slot: u32) -> u32 {
-        GENERATIONS.get(slot).copied().unwrap_or(0)
+    fn generation(&self, index: u32) -> u32 {
+        GENERATIONS.get(index).copied().unwrap_or(0)
     }
 
     #[inline(always)]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use thiserror::Error;
 
 use crate::{
@@ -68,6 +68,7 @@ pub struct DatapathConfig {
     /// Whether packets and bytes are counted by flow.
     pub flow_accounting: bool,
     /// The size of the connection table.
+    #[serde(deserialize_with = "table_size")]
     pub max_flows: NonZeroU32,
     /// The most flows of an endpoint that does not say it itself.
     pub max_flows_per_endpoint: Option<NonZeroU32>,
@@ -188,6 +189,17 @@ impl Default for DaemonConfig {
     }
 }
 
+/// The most flows that a table may be asked to take: beyond, the kernel refuses it, or takes memory by gigabytes.
+const LARGEST_TABLE: u32 = 1 << 24;
+
+fn table_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NonZeroU32, D::Error> {
+    let flows = NonZeroU32::deserialize(deserializer)?;
+    if flows.get() > LARGEST_TABLE {
+        return Err(D::Error::custom(format!("a table takes at most {LARGEST_TABLE} flows")));
+    }
+    Ok(flows)
+}
+
 impl Default for DatapathConfig {
     fn default() -> Self {
         // The kernel's own `nf_conntrack_max` on a host of 4 GB and more.
@@ -222,9 +234,9 @@ impl TryFrom<PoolSection> for Pool {
 }
 
 impl<'de> Deserialize<'de> for Pool {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let section = PoolSection::deserialize(deserializer)?;
-        section.try_into().map_err(serde::de::Error::custom)
+        section.try_into().map_err(D::Error::custom)
     }
 }
 

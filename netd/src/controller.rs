@@ -215,7 +215,9 @@ impl Controller {
         if config.daemon != self.config.daemon
             || config.datapath.max_flows != self.config.datapath.max_flows
         {
-            warn!("[daemon] changes with the next start, max_flows after `netd stop --detach`");
+            warn!(
+                "socket and directories change with the next start, max_flows after `netd stop --detach`"
+            );
         }
         let daemon = self.config.daemon.clone();
         self.config = Config { daemon, ..config };

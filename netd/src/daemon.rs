@@ -60,10 +60,18 @@ pub fn detach(options: RunOptions) -> Result<()> {
     let stored = Store::open(&config.daemon.state_dir, &mut ids)?.load()?;
     let cookie = netns_cookie().context("the host's network namespace has no cookie")?;
     datapath::check_owner(&Pins::new(&config.daemon.bpffs), cookie)?;
-    runtime()?.block_on(async {
+    let was_pinned = runtime()?.block_on(async {
         let netlink = Netlink::open()?;
-        Ok(tear_down(&stored.desired, &config, &netlink).await?)
-    })
+        anyhow::Ok(tear_down(&stored.desired, &config, &netlink).await?)
+    })?;
+    if !was_pinned {
+        let bpffs = config.daemon.bpffs.display();
+        eprintln!(
+            "warning: nothing of netd's is pinned in {bpffs}; name the directories of a daemon that had others \
+             with --config, or --bpffs and --state-dir"
+        );
+    }
+    Ok(())
 }
 
 /// One thread: the controller is the only one with work to do.

@@ -233,7 +233,7 @@ fn is_in_use(error: &io::Error) -> bool {
 }
 
 /// The unspecified address of the same family.
-fn any_address(of: SocketAddr, port: u16) -> SocketAddr {
+pub fn any_address(of: SocketAddr, port: u16) -> SocketAddr {
     match Family::of(of.ip()) {
         Family::V4 => ([0; 4], port).into(),
         Family::V6 => ([0_u16; 8], port).into(),

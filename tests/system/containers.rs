@@ -1,11 +1,15 @@
 //! Between containers, whatever lies between them.
 
-use std::{net::UdpSocket, time::Duration};
+use std::{
+    net::{IpAddr, UdpSocket},
+    time::Duration,
+};
 
 use netd_tests::{
     clients::{
-        Connection, NoConnection, Transport, answers_by, answers_udp, ask_by, ask_udp, bind_udp,
-        fetch, fetch_big, iperf3, pings, pings_at_once, try_fetch, udp_socket, udp_socket_from,
+        Connection, NoConnection, Transport, answers_by, answers_udp, any_address, ask_by, ask_udp,
+        bind_udp, fetch, fetch_big, iperf3, pings, pings_at_once, try_fetch, udp_socket,
+        udp_socket_from,
     },
     condition::{eventually, eventually_some},
     family::Family,
@@ -253,6 +257,44 @@ fn a_restarted_container_is_reached_at_once_from_the_same_source_ports() {
     }
     for socket in &sockets {
         ask_by(socket, "hello");
+    }
+}
+
+#[test]
+fn flows_from_an_address_that_nobody_had_end_when_somebody_gets_it() {
+    const SOURCE: u16 = 40_000;
+    let world = World::new();
+    world.network("front", 1, "");
+    let app = world.container("app", "front", "");
+    for (family, address) in Family::BOTH.into_iter().zip(["10.77.1.9", "fd77:1::9"]) {
+        let address: IpAddr = address.parse().unwrap();
+        let len = family.pick(24, 64);
+        app.namespace.add_address("eth0", address, len);
+        let outside = world.client.inside(|| bind_udp(any_address(at(address, 0), 9000))).unwrap();
+        outside.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let forger = app.namespace.inside(|| bind_udp(at(address, SOURCE))).unwrap();
+        forger.send_to(b"open", at(family.client(), 9000)).unwrap();
+        let (_, hole) = outside.recv_from(&mut [0; 64]).unwrap();
+        app.namespace.ip(&[&format!("address del {address}/{len} dev eth0")]);
+
+        let owner = world.container(
+            &format!("owner-{family}"),
+            "front",
+            &match family {
+                Family::V4 => format!("--ip {address}"),
+                Family::V6 => format!("--ip6 {address}"),
+            },
+        );
+        let inside =
+            owner.namespace.inside(|| bind_udp(any_address(at(address, 0), SOURCE))).unwrap();
+        inside.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        outside.send_to(b"in", hole).unwrap();
+        assert!(inside.recv_from(&mut [0; 64]).is_err(), "{family}");
+        // One of its own is answered, so the other would have come.
+        inside.send_to(b"hello", at(family.client(), 9000)).unwrap();
+        let (_, peer) = outside.recv_from(&mut [0; 64]).unwrap();
+        outside.send_to(b"answer", peer).unwrap();
+        assert!(inside.recv_from(&mut [0; 64]).is_ok(), "{family}");
     }
 }
 

@@ -1,12 +1,13 @@
 //! `netd stop`, which leaves the data path, and `netd stop --detach`, which takes it away.
 
-use std::{collections::BTreeSet, iter, mem, path::Path};
+use std::{collections::BTreeSet, env, fs, iter, mem, path::Path};
 
 use aya::programs::loaded_programs;
 use netd_tests::{
     clients::{Connection, NoConnection, fetch, try_fetch},
     condition::eventually,
     family::Family,
+    netns::{PINS_DIR, PINS_PREFIX, unique_name},
     servers,
     topology::{UPLINK, World, at},
 };
@@ -151,6 +152,27 @@ fn what_a_dead_daemon_left_can_be_detached() {
     assert!(!web.namespace.has_link("eth0"));
     // Once more: there is nothing left to do, which is no error.
     world.netd(&format!("stop --detach {remains}")).ok();
+}
+
+#[test]
+fn detaching_by_the_wrong_directories_changes_nothing() {
+    let mut world = World::new();
+    world.network("front", 1, "");
+    let web = world.container("web", "front", "-p 8080:80");
+    let _nginx = servers::nginx(&web.namespace, &[80]);
+    world.daemon.kill();
+    let elsewhere = unique_name();
+    let pins = Path::new(PINS_DIR).join(format!("{PINS_PREFIX}{elsewhere}"));
+    let state = env::temp_dir().join(elsewhere);
+    let (pins, state) = (pins.display(), state.display());
+    let outcome = world.netd(&format!("stop --detach --bpffs {pins} --state-dir {state}"));
+    assert!(outcome.stderr.contains("name the directories"), "{outcome}");
+    assert!(outcome.is_ok(), "{outcome}");
+    for family in Family::BOTH {
+        fetch(&world.client, at(family.host(), 8080));
+    }
+    assert!(!Path::new(&pins.to_string()).exists());
+    fs::remove_dir_all(state.to_string()).unwrap();
 }
 
 #[test]

@@ -14,9 +14,10 @@ use crate::{
     address::{Address, Port},
     config::ConfigFlags,
     conntrack::{
-        CLAIMED, CtEntry, CtFlags, CtKey, FlowState, Lifetime, Scope, Scratch, Seen, Translation,
-        Zone,
+        CLAIMED, CtEntry, CtFlags, CtKey, FlowState, Lifetime, NewFlow, Scope, Scratch, Seen,
+        Translation, Zone,
     },
+    counters::owner,
     engine::{admission, mapping, source_port},
     packet::Packet,
     parse::Trackable,
@@ -142,16 +143,16 @@ fn count<A: Address, T: FamilyTables<A>>(
     }
 }
 
-/// The generation of a flow: it changes when its published port or its endpoint goes.
+/// The generation of a flow: it changes when its published port or its [`owner`] goes.
 #[inline(always)]
-pub(super) fn generation<T: Tables>(tables: &T, slot: u32, endpoint_slot: u32) -> u32 {
-    tables.generation(slot).wrapping_add(tables.generation(endpoint_slot))
+fn generation<T: Tables>(tables: &T, slot: u32, endpoint_slot: u32, network: u16) -> u32 {
+    tables.generation(slot).wrapping_add(tables.generation(owner(endpoint_slot, network)))
 }
 
 /// Whether the flow is of an earlier generation.
 #[inline(always)]
 pub(super) fn has_lost_owner<A: Address, T: Tables>(tables: &T, entry: &CtEntry<A>) -> bool {
-    entry.generation != generation(tables, entry.slot, entry.endpoint_slot)
+    entry.generation != generation(tables, entry.slot, entry.endpoint_slot, entry.network)
 }
 
 /// Whether there is a live flow that answers the packet, seen in `scope`; without a trace of the question.
@@ -295,10 +296,10 @@ pub fn insert_pair<A: Address, T: FamilyTables<A>>(
 ) -> Result<(), Reason> {
     let now = tables.now_secs();
     admission::admit(tables, scratch, now)?;
-    scratch.write_reply(now, generation(tables, scratch.new.slot, scratch.new.endpoint_slot));
+    let NewFlow { slot, endpoint_slot, network, .. } = scratch.new;
+    scratch.write_reply(now, generation(tables, slot, endpoint_slot, network));
     let new_sport = reserve_reply(tables, scratch, now)?;
     scratch.turn_into_original(new_sport);
-    let (endpoint_slot, network) = (scratch.new.endpoint_slot, scratch.new.network);
     admission::count::<A, T>(tables, endpoint_slot, network, 1);
     let result = tables.insert_flow(&scratch.new.key, &scratch.entry);
     if result.is_err() {

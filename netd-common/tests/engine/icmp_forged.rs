@@ -112,8 +112,7 @@ fn who_is_hidden_does_not_report_in_his_own_name<A: Family>() {
         let mut scene = Scene::on(datapath);
         scene.share_sandbox::<A>((NET_A, 2), (PLAIN, 2));
         let call = Message::<A>::new(Kind::Udp, (A::inside(PLAIN, 2), 5), (A::outside(9), 53));
-        let (port, routed) =
-            (from_endpoint(PLAIN, 2), At { ingress: bridge(PLAIN), ..TO_UPLINK });
+        let (port, routed) = (from_endpoint(PLAIN, 2), At { ingress: bridge(PLAIN), ..TO_UPLINK });
         scene.pass(port, &call);
         scene.pass(routed, &call);
         let hidden = || IcmpError::about(&call.reply(), A::inside(NET_A, 2)).frame();

@@ -110,6 +110,7 @@ fn an_error_names_its_line() {
     check_refused("[datapath]\nxdp = \"forward\"", "line 2: unknown variant `forward`");
     check_refused("[datapath]\nmode = \"warp\"", "line 2: unknown variant `warp`");
     check_refused("[datapath]\nmax_flows = 0", "line 2");
+    check_refused("[datapath]\nmax_flows = 16777217", "at most 16777216 flows");
     check_refused("[daemon\n", "line 1");
     check_refused("[uplinks]\nnames = \"eth0\"", "line 2");
     check_refused(

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use netd_common::counters::FlowCount;
 use tracing::{info, warn};
 
 use super::{Controller, RequestError, host::VETH, in_one_line, sandbox};
@@ -71,6 +72,9 @@ impl Controller {
         self.desired.insert_endpoint(endpoint.clone());
         self.configure(endpoint, sandbox).await?;
         self.refresh().await?;
+        // A neighbour may have begun flows from the address when it was nobody's.
+        let network = self.desired.network(&endpoint.network)?.number;
+        self.datapath.end_flows([FlowCount::of_network(network)])?;
         self.plug(endpoint, ifindex).await?;
         // Its neighbours may remember another container by this address.
         let announced = sandbox.announce(&endpoint.ifname, endpoint.mac.0).await;

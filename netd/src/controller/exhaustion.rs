@@ -37,8 +37,8 @@ impl Controller {
                 if let Some(packets) = self.exhaustion.look(counter.packets) {
                     warn!(
                         packets,
-                        "no free source port: some destination has one for each flow already, \
-                         `netd conntrack ls` shows which"
+                        "no free source port among those that are tried: too many flows go to one \
+                         destination, `netd conntrack ls` shows which"
                     );
                 }
             }

@@ -1,6 +1,7 @@
 //! Requests about networks.
 
 use ipnet::IpNet;
+use netd_common::counters::FlowCount;
 use tracing::{info, warn};
 
 use super::{Controller, RequestError, host::BRIDGE, in_one_line};
@@ -61,6 +62,7 @@ impl Controller {
         self.save(&[Change::RemoveNetwork(name)])?;
         self.desired.remove_network(name);
         self.refresh().await?;
+        self.datapath.end_flows([FlowCount::of_network(network.number)])?;
         info!(network = name, "network removed");
         Ok(vec![Item::Name(name.to_owned())])
     }

@@ -16,16 +16,17 @@ use crate::{
 
 impl Controller {
     pub(super) async fn remove_everything(&self) -> Result<(), RequestError> {
-        tear_down(&self.desired, &self.config, &self.netlink).await
+        tear_down(&self.desired, &self.config, &self.netlink).await.map(|_was_pinned| ())
     }
 }
 
-/// Removes what a daemon with this desired state and configuration has made, whether it runs or not.
+/// Removes what a daemon with this desired state and configuration has made, whether it runs or not. Says
+/// whether any program of it was pinned: where none was, those on devices stay.
 pub(crate) async fn tear_down(
     desired: &Desired,
     config: &Config,
     netlink: &Netlink,
-) -> Result<(), RequestError> {
+) -> Result<bool, RequestError> {
     let host = Host::read(netlink).await?;
     for endpoint in desired.endpoints.values() {
         netlink.delete_named(&endpoint.host_ifname, VETH).await?;
@@ -34,7 +35,9 @@ pub(crate) async fn tear_down(
         netlink.delete_named(&network.bridge, BRIDGE).await?;
     }
     // Every device, for one that is no uplink today may have been one yesterday.
-    datapath::remove_all(&Pins::new(&config.daemon.bpffs), host.link_names())?;
-    info!("every device, program and map of netd removed");
-    Ok(())
+    let was_pinned = datapath::remove_all(&Pins::new(&config.daemon.bpffs), host.link_names())?;
+    if was_pinned {
+        info!("every device, program and map of netd removed");
+    }
+    Ok(was_pinned)
 }

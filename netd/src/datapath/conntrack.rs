@@ -15,7 +15,7 @@ use netd_common::{
     address::{Address, V4, V6},
     config::{ConfigFlags, DatapathConfig},
     conntrack::{CtEntry, CtKey, FlowState, Pressure, Zone},
-    counters::SLOTS,
+    counters::GENERATIONS,
     engine::mapping_timeout,
     expiry::{BATCH, BatchHead},
     header::{ETHERNET_LEN, proto},
@@ -124,12 +124,12 @@ impl Conntrack {
         Ok(tables.map(|Fullness { pressure, .. }| Moment { config, now, pressure }))
     }
 
-    /// The generations of all slots.
+    /// The generations of all slots and networks.
     pub(super) fn generations(&self) -> Result<Vec<u32>, DatapathError> {
-        let mut generations = vec![0; SLOTS as usize];
-        let read = batch::for_each_chunk(&self.generations, |slots: &[u32], found: &[u32]| {
-            for (&slot, &generation) in slots.iter().zip(found) {
-                if let Some(place) = generations.get_mut(slot as usize) {
+        let mut generations = vec![0; GENERATIONS as usize];
+        let read = batch::for_each_chunk(&self.generations, |indices: &[u32], found: &[u32]| {
+            for (&index, &generation) in indices.iter().zip(found) {
+                if let Some(place) = generations.get_mut(index as usize) {
                     *place = generation;
                 }
             }

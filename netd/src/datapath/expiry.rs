@@ -14,6 +14,7 @@ use netd_common::{
     address::Address,
     config::{DatapathConfig, Timeout},
     conntrack::{CtEntry, CtKey, Pressure, Seen, Zone},
+    counters::owner,
     engine::mapping_timeout,
     expiry::BatchHead,
     header::proto,
@@ -132,11 +133,12 @@ impl Scan {
         })
     }
 
-    /// Whether the published port or the endpoint of the flow has gone.
+    /// Whether the published port or the owner of the flow has gone.
     fn has_lost_owner<A: Address>(&self, entry: &CtEntry<A>) -> bool {
         let generation =
-            |slot: u32| self.generations.get(slot as usize).copied().unwrap_or_default();
-        let sum = generation(entry.slot).wrapping_add(generation(entry.endpoint_slot));
+            |index: u32| self.generations.get(index as usize).copied().unwrap_or_default();
+        let owner = owner(entry.endpoint_slot, entry.network);
+        let sum = generation(entry.slot).wrapping_add(generation(owner));
         entry.generation != sum
     }
 }

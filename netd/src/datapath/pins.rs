@@ -37,6 +37,11 @@ impl Pins {
         &self.root
     }
 
+    /// Whether there are any, be they of another version.
+    pub(super) fn exist(&self) -> Result<bool, DatapathError> {
+        Ok(!self.links_of_every_version()?.is_empty())
+    }
+
     /// Makes the folders.
     pub(super) fn create(&self) -> Result<(), DatapathError> {
         for folder in [self.maps(), self.programs(), self.links()] {
