@@ -2,11 +2,23 @@
 
 use std::{
     fs,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use crate::{condition::eventually, netns::Namespace, process::Running};
+use crate::{
+    clients::{any_address, bind_udp},
+    condition::eventually,
+    family::Family,
+    netns::Namespace,
+    process::Running,
+};
 
 /// How large the file is that [`nginx`] serves as `/big`.
 pub const BIG_FILE_BYTES: u64 = 4 << 20;
@@ -15,6 +27,7 @@ pub const BIG_FILE_BYTES: u64 = 4 << 20;
 #[derive(Debug)]
 pub struct Server {
     _running: Vec<Running>,
+    _echo: Option<UdpEcho>,
     dir: PathBuf,
 }
 
@@ -43,7 +56,7 @@ pub fn nginx(namespace: &Namespace, ports: &[u16]) -> Server {
         namespace.wait_for_listener("tcp", port);
         namespace.wait_for_listener("tcp6", port);
     }
-    Server { _running: vec![running], dir }
+    Server { _running: vec![running], _echo: None, dir }
 }
 
 fn nginx_config(dir: &Path, name: &str, ports: &[u16]) -> String {
@@ -67,26 +80,49 @@ fn nginx_config(dir: &Path, name: &str, ports: &[u16]) -> String {
     )
 }
 
-/// Starts a UDP echo on a port of a namespace, for both families: socat. A datagram is answered with
-/// the sender's address and what it carried, separated by a space.
+/// A UDP echo, which ends when it is dropped.
+#[derive(Debug)]
+struct UdpEcho {
+    is_over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Drop for UdpEcho {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// Starts a UDP echo on a port of a namespace, for both families. A datagram is answered with the sender's
+/// address and what it carried, separated by a space.
 ///
 /// # Panics
 /// Where it cannot be started.
 #[track_caller]
 pub fn udp_echo(namespace: &Namespace, port: u16) -> Server {
-    let dir = directory(namespace, "socat", port);
-    let answer = "SYSTEM:read -r text; echo $SOCAT_PEERADDR $text";
-    let start = |listen: String| {
-        let args = ["-T5", &listen, answer];
-        Running::start(namespace.path(), &dir.join("log"), "socat", &args)
-    };
-    let running = vec![
-        start(format!("UDP4-RECVFROM:{port},fork")),
-        start(format!("UDP6-RECVFROM:{port},fork,ipv6only=1")),
-    ];
-    namespace.wait_for_listener("udp", port);
-    namespace.wait_for_listener("udp6", port);
-    Server { _running: running, dir }
+    let is_over = Arc::new(AtomicBool::new(false));
+    let threads = Family::BOTH.map(|family| {
+        let any = any_address(SocketAddr::new(family.loopback(), 0), port);
+        let socket = namespace.inside(|| bind_udp(any)).unwrap_or_else(|error| panic!("{error}"));
+        let is_over = Arc::clone(&is_over);
+        thread::spawn(move || answer(&socket, &is_over))
+    });
+    let echo = UdpEcho { is_over, threads: threads.into() };
+    Server { _running: Vec::new(), _echo: Some(echo), dir: directory(namespace, "echo", port) }
+}
+
+/// Answers until it is over, or the socket breaks.
+fn answer(socket: &UdpSocket, is_over: &AtomicBool) {
+    const LOOK_AFTER: Duration = Duration::from_millis(50);
+    let mut buffer = [0; 1 << 16];
+    let _ = socket.set_read_timeout(Some(LOOK_AFTER));
+    while !is_over.load(Ordering::Relaxed) {
+        // An error may be that of an earlier answer, which nobody took.
+        let Ok((len, peer)) = socket.recv_from(&mut buffer) else { continue };
+        let text = [peer.ip().to_string().as_bytes(), b" ", &buffer[..len]].concat();
+        let _ = socket.send_to(&text, peer);
+    }
 }
 
 /// Starts an iperf3 server on a port of a namespace.
@@ -99,7 +135,7 @@ pub fn iperf3(namespace: &Namespace, port: u16) -> Server {
     let args = ["--server", "--port", &port.to_string()];
     let running = Running::start(namespace.path(), &dir.join("log"), "iperf3", &args);
     namespace.wait_for_listener("tcp6", port);
-    Server { _running: vec![running], dir }
+    Server { _running: vec![running], _echo: None, dir }
 }
 
 /// The name that [`dns`] knows.
@@ -129,7 +165,7 @@ pub fn dns(namespace: &Namespace, ipv4: &str, ipv6: &str) -> Server {
     for table in ["tcp", "tcp6", "udp", "udp6"] {
         namespace.wait_for_listener(table, 53);
     }
-    Server { _running: vec![running], dir }
+    Server { _running: vec![running], _echo: None, dir }
 }
 
 /// Starts a tunnel of IP packets without link-layer header between two machines, in UDP over IPv4: socat.
@@ -149,7 +185,7 @@ pub fn tunnel(one: (&Namespace, IpAddr), other: (&Namespace, IpAddr)) -> Server 
         namespace.wait_for_listener("udp", TUNNEL_PORT);
         running
     });
-    Server { _running: running.into(), dir }
+    Server { _running: running.into(), _echo: None, dir }
 }
 
 const TUNNEL_PORT: u16 = 4754;
