@@ -26,7 +26,10 @@ pub(super) fn trick(family: Family, whole: &[u8], random: &mut Random) -> Tricke
         6 => ("fragment beyond the end", vec![(0xfff8, payload, false)]),
         _ => ("whole as a fragment", vec![(0, payload, random.one_in(2))]),
     };
-    let number = random.bytes();
+    let mut number: [u8; 4] = random.bytes();
+    // IPv4's has 16 bits, and among millions of packets some have the same: then a piece is of the datagram of an
+    // earlier one. It is to be one for the same ports, so that it is judged as that would be.
+    number[1] = payload.iter().take(4).fold(0, |hash: u8, byte| hash.rotate_left(3) ^ byte);
     let fragment = |piece| match family {
         Family::V4 => v4(header, number, piece),
         Family::V6 => v6(header, number, piece),
