@@ -1,4 +1,4 @@
-//! The real programs that stand for containers' services and for the world outside.
+//! What stands for containers' services and for the world outside: real programs, and a UDP echo.
 
 use std::{
     fs,
