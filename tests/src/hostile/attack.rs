@@ -11,7 +11,7 @@ use super::{
     network,
     random::Random,
     scene::Scene,
-    transport::{self, Quoted},
+    transport::{self, Quote},
 };
 use crate::family::Family;
 
@@ -30,8 +30,8 @@ pub struct Sent {
     pub addresses: Option<(IpAddr, IpAddr)>,
     /// What [`super::arrival::Ip::ports`] would say of the whole packet.
     pub ports: Option<Ports>,
-    /// Of an ICMP error, whose flow it quotes.
-    pub quotes: Option<Quoted>,
+    /// Of an ICMP error, what it quotes.
+    pub quotes: Option<Quote>,
 }
 
 /// An attack on a scene.

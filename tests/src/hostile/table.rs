@@ -30,7 +30,7 @@ use super::{
     arrival::{Arrival, Ip},
     attack::Sent,
     scene::{Kind, Place, Scene, Station},
-    transport::Quoted,
+    transport::{Quote, Whose},
 };
 use crate::family::Family;
 
@@ -244,14 +244,23 @@ impl Case<'_> {
         };
         // Guests share a published port, one after the other.
         let host_port = |at: usize| self.scene.stations[at].published.map(|port| port.host_port);
-        let is_own = self.sent.quotes.is_some_and(|quoted| match quoted {
-            Quoted::Of(station) => {
+        let is_own = self.sent.quotes.is_some_and(|quote| match quote.whose {
+            Whose::Of(station) => {
                 station == container
                     || host_port(station).is_some() && host_port(station) == host_port(container)
+                    || self.is_begun(&quote)
             }
-            Quoted::Translated | Quoted::Own => true,
+            Whose::Translated | Whose::Own => true,
         });
         is_own && is_addressed
+    }
+
+    /// With a wrong header length an error was read as the query that it quotes, and has begun its flow.
+    fn is_begun(&self, Quote { packet, .. }: &Quote) -> bool {
+        packet.src == Family::of(packet.src).host()
+            && packet.ports.is_some_and(|(proto, sport, dport)| {
+                self.begun.contains(&(proto, packet.dst, dport, sport))
+            })
     }
 
     fn station(&self) -> &Station {

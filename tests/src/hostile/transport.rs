@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{mark, random::Random, scene::Scene};
+use super::{arrival::Ip, mark, random::Random, scene::Scene};
 use crate::{
     family::Family,
     packet::{ACK, Kind, Packet, SYN, checksum},
@@ -27,13 +27,22 @@ pub struct Datagram {
     pub packet: Packet,
     /// The bytes.
     pub bytes: Vec<u8>,
-    /// Of an ICMP error, whose flow it quotes.
-    pub quotes: Option<Quoted>,
+    /// Of an ICMP error, what it quotes.
+    pub quotes: Option<Quote>,
+}
+
+/// What an ICMP error quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quote {
+    /// Whose flow it is.
+    pub whose: Whose,
+    /// The packet of it, as the receiver of the error would read it.
+    pub packet: Ip,
 }
 
 /// Whose flow an ICMP error quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quoted {
+pub enum Whose {
     /// That of the station with this number.
     Of(usize),
     /// One that has the host's address, so that of anybody behind it.
@@ -57,8 +66,8 @@ pub fn random(
     let mut quotes = None;
     match kind {
         Kind::Icmp(_) if name == "icmp error" => {
-            let (owner, quoted) = quoted(scene, &packet, random);
-            quotes = Some(owner);
+            let (whose, quoted) = quoted(scene, &packet, random);
+            quotes = Ip::read(&quoted).map(|packet| Quote { whose, packet });
             packet.payload = [quoted, payload.to_vec()].concat();
         }
         Kind::Other(proto) => packet.payload = opaque(proto, &packet, payload, scene, random),
@@ -114,7 +123,7 @@ fn kind(family: Family, random: &mut Random) -> (&'static str, Kind) {
 }
 
 /// The beginning of a packet of somebody's flow, as the error's receiver has sent it or could have.
-fn quoted(scene: &Scene, error: &Packet, random: &mut Random) -> (Quoted, Vec<u8>) {
+fn quoted(scene: &Scene, error: &Packet, random: &mut Random) -> (Whose, Vec<u8>) {
     let family = Family::of(error.src.ip());
     let containers: Vec<usize> = (1..scene.stations.len()).collect();
     let owner = random.pick(&containers);
@@ -125,11 +134,11 @@ fn quoted(scene: &Scene, error: &Packet, random: &mut Random) -> (Quoted, Vec<u8
     let reply = |src, port| (at(src, port), at(client, CONTROL_PORT));
     let published = station.published;
     let (whose, (src, dst)) = match (random.below(5), published) {
-        (0, Some(published)) => (Quoted::Of(owner), reply(family.host(), published.host_port)),
-        (1, Some(published)) => (Quoted::Of(owner), reply(own, published.port)),
-        (2, _) => (Quoted::Of(owner), outbound(own)),
-        (3, _) => (Quoted::Translated, outbound(family.host())),
-        _ => (Quoted::Own, (error.dst, error.src)),
+        (0, Some(published)) => (Whose::Of(owner), reply(family.host(), published.host_port)),
+        (1, Some(published)) => (Whose::Of(owner), reply(own, published.port)),
+        (2, _) => (Whose::Of(owner), outbound(own)),
+        (3, _) => (Whose::Translated, outbound(family.host())),
+        _ => (Whose::Own, (error.dst, error.src)),
     };
     let quote = Packet { payload: error.payload.clone(), ..Packet::new(kind, src, dst) }.datagram();
     (whose, quote)

@@ -186,3 +186,23 @@ fn without_ports_the_protocol_makes_a_reply() {
         }
     }
 }
+
+#[test]
+fn an_error_is_for_who_has_begun_the_flow_that_it_quotes() {
+    let scene = scene();
+    let another = Whose::Of(MALLORY);
+    for family in Family::BOTH {
+        let db = scene.stations[DB].address(family);
+        let quoted =
+            Packet::new(Carries::EchoRequest, at(family.host(), 7), at(family.client(), 0));
+        let error = Packet::new(Carries::Icmp(3), at(family.client(), 0), at(family.host(), 0));
+        let arrival = Arrival::read(&error.to(at(db, 0)).frame());
+        let packet = Ip::read(&quoted.datagram()).unwrap();
+        let sent = Sent { quotes: Some(Quote { whose: another, packet }), ..sent(CLIENT, &error) };
+        for (id, expected) in [(7, Some(Way::OwnError)), (8, None)] {
+            let begun = Begun::from([(quoted.proto(), family.client(), 0, id)]);
+            assert_eq!(way(&scene, &begun, &sent, DB, arrival), expected);
+            assert_eq!(way(&scene, &begun, &sent, VAULT, arrival), None);
+        }
+    }
+}
