@@ -56,7 +56,8 @@ impl Change {
     }
 }
 
-/// The product of two polynomials. Masks in place of branches: the verifier would follow each of them.
+/// The product of two polynomials. Masks and shifts in place of branches: the verifier would follow each of
+/// them, and both values of a mask that a constant is cut with.
 ///
 /// A global function in the data path: the verifier checks it once, by itself, whatever path leads to it.
 #[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
@@ -65,7 +66,8 @@ extern "C" fn multiply_polynomials(mut a: u32, mut b: u32) -> u32 {
     let mut product = 0;
     for _ in 0..u32::BITS {
         product ^= b & 0u32.wrapping_sub(a >> 31);
-        b = b >> 1 ^ (POLYNOMIAL & 0u32.wrapping_sub(b & 1));
+        let is_even = !b & 1;
+        b = b >> 1 ^ (u64::from(POLYNOMIAL) >> (is_even * u32::BITS)) as u32;
         a <<= 1;
     }
     product

@@ -6,7 +6,7 @@ use crate::{
     address::{Address, Port},
     config::Timeout,
     conntrack::{CtEntry, CtKey, NewFlow, Translation},
-    engine::{Afterwards, Piece, Remembered},
+    engine::{self, Afterwards, Piece, Remembered},
     fragment::{Datagram, FirstFragment, FragmentKey},
     network::{BridgePort, Endpoint, Network},
     packet::NextHop,
@@ -106,6 +106,27 @@ pub trait FamilyTables<A: Address>: Tables {
     /// # Errors
     /// As for the engine's function.
     fn insert_pair(&self) -> Result<(), Reason>;
+    /// [`engine::is_over`], a step of its own in the data path; so are the next two.
+    fn is_over(&self, key: &CtKey<A>, half: Self::Flow, also: u16) -> u32
+    where
+        Self: Sized,
+    {
+        engine::is_over(self, key, half, also)
+    }
+    /// [`engine::forget`].
+    fn forget(&self, key: &CtKey<A>, half: Self::Flow, over: u32) -> bool
+    where
+        Self: Sized,
+    {
+        engine::forget(self, key, half, over)
+    }
+    /// [`engine::find_published`].
+    fn find_published(&self, addr: &A, proto: u8, port: Port) -> Option<PublishedPort<A>>
+    where
+        Self: Sized,
+    {
+        engine::find_published(self, *addr, proto, port).copied()
+    }
 
     /// The first fragment of a datagram.
     fn first_fragment(&self, key: &FragmentKey<A>) -> Option<FirstFragment>;
@@ -153,6 +174,8 @@ pub struct Work<A> {
     pub error: ErrorWork<A>,
     /// What a program that has judged the packet before has begun for it.
     pub begun: Begun,
+    /// The network whose subnet its source lies in.
+    pub source_network: Option<u16>,
     /// What is to be remembered of a fragment.
     pub remembered: Remembered<A>,
 }
@@ -197,6 +220,7 @@ impl<A: Address> Work<A> {
             error: ErrorWork { quote: MaybeUninit::uninit(), to: MaybeUninit::uninit() },
             afterwards: Afterwards::Nothing,
             begun: Begun::Nothing,
+            source_network: None,
             remembered: Remembered { key, first, piece, reason },
         }
     }

@@ -12,7 +12,7 @@ use netd_common::{
     header::ETHERNET_LEN,
 };
 
-use crate::{maps::FamilyMaps, tables::KernelTables};
+use crate::{steps::FamilySteps, tables::KernelTables};
 
 const HEAD: usize = ETHERNET_LEN as usize;
 const KEYS: usize = HEAD + size_of::<BatchHead>();
@@ -34,7 +34,7 @@ pub(crate) fn expire_next(ctx: &TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn look_at<A: FamilyMaps>(ctx: &TcContext, head: &BatchHead) -> Expiry {
+fn look_at<A: FamilySteps>(ctx: &TcContext, head: &BatchHead) -> Expiry {
     match ctx.load::<CtKey<A>>(KEYS + head.next as usize * size_of::<CtKey<A>>()) {
         Ok(key) => expire(&KernelTables::new(ctx.skb.skb), &key, head.is_forced()),
         Err(_) => Expiry::Gone,

@@ -16,8 +16,10 @@ mod maps;
 mod packet;
 mod repeat;
 mod route;
+mod steps;
 mod tables;
 mod verdict;
+mod words;
 
 use aya_ebpf::{
     bindings::xdp_action::XDP_PASS,

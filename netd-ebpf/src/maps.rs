@@ -4,7 +4,7 @@
 //! by the daemon, under a folder named after `netd_common::ABI_VERSION`.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_NO_PREALLOC},
+    bindings::BPF_F_NO_PREALLOC,
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
 };
@@ -13,7 +13,6 @@ use netd_common::{
     config::{self, DatapathConfig},
     conntrack::{CtEntry, CtKey, Scratch},
     counters::{self, Counter, FlowCount, Traffic},
-    engine,
     fragment::{self, FirstFragment, FragmentKey, Held},
     names,
     network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, TrustedKey},
@@ -22,7 +21,7 @@ use netd_common::{
     tables::Work,
 };
 
-use crate::{fragments::Frame, route::RouteScratch, tables::KernelTables};
+use crate::{fragments::Frame, route::RouteScratch};
 
 /// One element. Writer: the daemon.
 #[map]
@@ -123,7 +122,7 @@ pub(crate) static LENT_FRAME: PerCpuArray<Frame> = PerCpuArray::with_max_entries
 #[map]
 pub(crate) static ROUTE: PerCpuArray<RouteScratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// The maps of one address family, and what is built once for each.
+/// The maps of one address family.
 pub(crate) trait FamilyMaps: Address + 'static {
     /// The connection table. Writer: the programs, always in pairs.
     fn conntrack() -> &'static HashMap<CtKey<Self>, CtEntry<Self>>;
@@ -147,13 +146,11 @@ pub(crate) trait FamilyMaps: Address + 'static {
     fn scratch() -> &'static PerCpuArray<Scratch<Self>>;
     /// Where the programs of one CPU work on a packet. Writer: the programs.
     fn work() -> &'static PerCpuArray<Work<Self>>;
-    /// Runs the engine's `insert_pair` on the scratch memory; 0, or the number of the reason.
-    fn insert_pair(skb: *mut __sk_buff) -> u32;
 }
 
 macro_rules! family_maps {
     ($family:ty: $conntrack:ident, $fragments:ident, $ports:ident, $ranges:ident, $addresses:ident, $subnets:ident,
-     $endpoints:ident, $masquerade:ident, $young:ident, $scratch:ident, $work:ident, $insert_pair:ident) => {
+     $endpoints:ident, $masquerade:ident, $young:ident, $scratch:ident, $work:ident) => {
         #[map]
         static $conntrack: HashMap<CtKey<$family>, CtEntry<$family>> =
             HashMap::with_max_entries(524_288, BPF_F_NO_PREALLOC);
@@ -183,21 +180,6 @@ macro_rules! family_maps {
         static $scratch: PerCpuArray<Scratch<$family>> = PerCpuArray::with_max_entries(1, 0);
         #[map]
         static $work: PerCpuArray<Work<$family>> = PerCpuArray::with_max_entries(1, 0);
-
-        /// A global function: the verifier checks it once, by itself, whatever path leads to it.
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $insert_pair(skb: *mut __sk_buff) -> u32 {
-            let Some(scratch) = $scratch.get_ptr_mut(0) else {
-                return Reason::NoMemory as u32;
-            };
-            // SAFETY: the element is this CPU's own, and the caller is the only one to use it.
-            let scratch = unsafe { &mut *scratch };
-            match engine::insert_pair::<$family, _>(&KernelTables::new(skb), scratch) {
-                Ok(()) => 0,
-                Err(reason) => reason as u32,
-            }
-        }
 
         impl FamilyMaps for $family {
             #[inline(always)]
@@ -245,15 +227,11 @@ macro_rules! family_maps {
             fn work() -> &'static PerCpuArray<Work<Self>> {
                 &$work
             }
-            #[inline(always)]
-            fn insert_pair(skb: *mut __sk_buff) -> u32 {
-                $insert_pair(skb)
-            }
         }
     };
 }
 
 family_maps!(V4: CONNTRACK_V4, FRAGMENTS_V4, PUBLISHED_PORTS_V4, PUBLISHED_RANGES_V4, HOST_ADDRESSES_V4, SUBNETS_V4,
-    ENDPOINTS_V4, MASQUERADE_SOURCES_V4, YOUNG_FLOWS_V4, SCRATCH_V4, WORK_V4, insert_pair_v4);
+    ENDPOINTS_V4, MASQUERADE_SOURCES_V4, YOUNG_FLOWS_V4, SCRATCH_V4, WORK_V4);
 family_maps!(V6: CONNTRACK_V6, FRAGMENTS_V6, PUBLISHED_PORTS_V6, PUBLISHED_RANGES_V6, HOST_ADDRESSES_V6, SUBNETS_V6,
-    ENDPOINTS_V6, MASQUERADE_SOURCES_V6, YOUNG_FLOWS_V6, SCRATCH_V6, WORK_V6, insert_pair_v6);
+    ENDPOINTS_V6, MASQUERADE_SOURCES_V6, YOUNG_FLOWS_V6, SCRATCH_V6, WORK_V6);

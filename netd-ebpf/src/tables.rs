@@ -4,6 +4,8 @@ mod family;
 mod flow;
 mod socket;
 
+pub(crate) use flow::KernelFlow;
+
 use core::{ops::ControlFlow, ptr};
 
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_ktime_get_coarse_ns};

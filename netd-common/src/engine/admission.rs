@@ -28,11 +28,9 @@ const CANDIDATES: u32 = 512;
 pub(super) fn admit<A: Address, T: FamilyTables<A>>(
     tables: &T,
     scratch: &mut Scratch<A>,
-    now: u32,
 ) -> Result<(), Reason> {
     check_limits(tables, scratch.new.endpoint_slot, scratch.new.network)?;
-    if tables.flow_count(A::FLOW_COUNTS.live) < tables.max_flows() || displace(tables, scratch, now)
-    {
+    if tables.flow_count(A::FLOW_COUNTS.live) < tables.max_flows() || displace(tables, scratch) {
         Ok(())
     } else {
         Err(Reason::ConntrackFull)
@@ -66,11 +64,7 @@ fn is_at_limit<T: Tables>(tables: &T, index: u32) -> bool {
 
 /// Removes the oldest flow that gives way. Says whether there was one.
 #[inline(always)]
-fn displace<A: Address, T: FamilyTables<A>>(
-    tables: &T,
-    scratch: &mut Scratch<A>,
-    now: u32,
-) -> bool {
+fn displace<A: Address, T: FamilyTables<A>>(tables: &T, scratch: &mut Scratch<A>) -> bool {
     let (mut is_displaced, counts) = (false, A::FLOW_COUNTS);
     tables.repeat(CANDIDATES, |_| {
         let (begun, passed) = (tables.flow_count(counts.begun), tables.flow_count(counts.passed));
@@ -83,7 +77,7 @@ fn displace<A: Address, T: FamilyTables<A>>(
         tables.add_to_flow_count(counts.passed, i64::from(lost) + 1);
         let index = passed.wrapping_add(lost) % YOUNG_FLOWS;
         if tables.recall_young_flow(index, &mut scratch.oldest)
-            && flow::give_way(tables, &scratch.oldest, now)
+            && flow::give_way(tables, &scratch.oldest)
         {
             is_displaced = true;
             return ControlFlow::Break(());

@@ -1,5 +1,7 @@
 //! Flows that begin: what their packets become, and where they are redirected to.
 
+use core::hint::black_box;
+
 use crate::{
     address::{Address, Port},
     conntrack::{CtEntry, CtFlags, Redirect, Scope},
@@ -259,6 +261,14 @@ where
     if is_neighbour && !is_itself && own.has(NetworkFlags::ICC_STRICT) {
         return Err(Reason::IccOff);
     }
+    // The client may use an address that nobody has given it, so it is known by where it sends from.
+    let client = Endpoint {
+        ifindex: packet.ifindex(),
+        mac: packet.load(ETHERNET_SOURCE).ok_or(Reason::Malformed)?,
+        slot: port.slot,
+        network: port.network,
+        sandbox: port.sandbox,
+    };
     let (side, bridge_addr) = (A::side(own), &A::side(other).bridge_addr);
     let is_mapped = server.flags & CtFlags::MAPPED != 0
         && (server.addr != tracked.ip.src || server.port != tracked.transport.sport)
@@ -279,25 +289,22 @@ where
     } else {
         bridge_addr
     };
-    if *new_src == A::UNSPECIFIED {
-        return Err(Reason::NoMasqueradeAddress);
-    }
-    let snat = if *new_src == tracked.ip.src { 0 } else { CtFlags::SNAT };
-    let snat = if is_mapped { snat | mapped(own, snat) } else { snat };
-    // The client may use an address that nobody has given it, so it is known by where it sends from.
-    let client = Endpoint {
-        ifindex: packet.ifindex(),
-        mac: packet.load(ETHERNET_SOURCE).ok_or(Reason::Malformed)?,
-        slot: port.slot,
-        network: port.network,
-        sandbox: port.sandbox,
-    };
+    let mut result = Ok(());
     tables.describe_flow(|new| {
-        new.key = tracked.key(Scope::Endpoint);
         new.new_src = *new_src;
+        new.flags = if is_mapped { CtFlags::MAPPED } else { 0 };
+        // Read back as unknown: the verifier would walk what follows once for each source.
+        let new = black_box(new);
+        if new.new_src == A::UNSPECIFIED {
+            result = Err(Reason::NoMasqueradeAddress);
+            return;
+        }
+        let snat = if new.new_src == tracked.ip.src { 0 } else { CtFlags::SNAT };
+        let mapped = if new.flags != 0 { mapped(own, snat) } else { 0 };
+        new.key = tracked.key(Scope::Endpoint);
         new.new_dst = server.addr;
         new.new_dport = server.port;
-        new.flags = server.flags | snat;
+        new.flags = server.flags | snat | mapped;
         new.reply_scope = Scope::Endpoint as u8;
         new.slot = server.slot;
         // The flow ends with the client; with the server its published ports end, and so does the slot.
@@ -310,5 +317,5 @@ where
         new.reply = Redirect::to_container(&client, own.bridge_mac);
         new.reply_mtu = own.mtu;
     });
-    Ok(())
+    result
 }

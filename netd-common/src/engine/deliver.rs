@@ -24,10 +24,9 @@ pub(super) trait Translate<A: Address> {
     fn wire_len<P: Packet>(&self, packet: &P) -> u32;
     /// Makes a translation leave the source's address as it is, for the stack to answer to.
     fn keep_source(&self, to: &mut Translation<A>);
-    /// Translates it, leaves it `ttl` hops, and says what it was.
-    ///
-    /// # Errors
-    /// `NoMemory`; the packet is untouched then.
+    /// Up to where the packet has to be writable.
+    fn written_len<P: Packet>(&self, packet: &P) -> u32;
+    /// Translates what is writable, leaves it `ttl` hops, and says what it was.
     fn translate<P: Packet, T: FamilyTables<A>>(
         &self,
         packet: &mut P,
@@ -35,7 +34,7 @@ pub(super) trait Translate<A: Address> {
         scope: Scope,
         to: &Translation<A>,
         ttl: u8,
-    ) -> Result<Reason, Reason>;
+    ) -> Reason;
 }
 
 impl<A: Address> Translate<A> for Trackable<'_, A> {
@@ -60,6 +59,11 @@ impl<A: Address> Translate<A> for Trackable<'_, A> {
     }
 
     #[inline(always)]
+    fn written_len<P: Packet>(&self, packet: &P) -> u32 {
+        (self.transport.offset + rewrite::WRITTEN_LEN).min(packet.len_bytes())
+    }
+
+    #[inline(always)]
     fn translate<P: Packet, T: FamilyTables<A>>(
         &self,
         packet: &mut P,
@@ -67,7 +71,7 @@ impl<A: Address> Translate<A> for Trackable<'_, A> {
         scope: Scope,
         to: &Translation<A>,
         ttl: u8,
-    ) -> Result<Reason, Reason> {
+    ) -> Reason {
         rewrite::translate(packet, tables, scope, self, to, ttl)
     }
 }
@@ -113,14 +117,15 @@ where
         && packet.network_offset() != 0
         && may_skip_stack(moved.ip())
         && moved.wire_len(packet) <= u32::from(to.mtu);
-    let ttl = moved.ip().ttl - u8::from(is_redirected);
-    match moved.translate(packet, tables, Scope::Uplink, to, ttl) {
-        Ok(reason) if is_redirected => {
-            hand_over(packet, tables, &to.redirect);
-            reason.redirected()
-        }
-        Ok(reason) | Err(reason) => reason,
+    if !packet.make_writable(moved.written_len(packet)) {
+        return Reason::NoMemory;
     }
+    if is_redirected {
+        hand_over(packet, tables, &to.redirect);
+    }
+    let ttl = moved.ip().ttl - u8::from(is_redirected);
+    let reason = moved.translate(packet, tables, Scope::Uplink, to, ttl);
+    if is_redirected { reason.redirected() } else { reason }
 }
 
 /// On the way that the stack has chosen.
@@ -139,9 +144,10 @@ where
     P: Packet,
     T: FamilyTables<A>,
 {
-    match moved.translate(packet, tables, Scope::Endpoint, to, moved.ip().ttl) {
-        Ok(reason) | Err(reason) => reason,
+    if !packet.make_writable(moved.written_len(packet)) {
+        return Reason::NoMemory;
     }
+    moved.translate(packet, tables, Scope::Endpoint, to, moved.ip().ttl)
 }
 
 /// How a container's packet goes on.
@@ -211,20 +217,21 @@ where
             Route::Elsewhere => return Err(Reason::NotAnUplink),
         }
     };
-    let is_refused = matches!(way, Way::Refused);
-    if is_refused {
-        moved.keep_source(to);
+    if !packet.make_writable(moved.written_len(packet)) {
+        return Err(Reason::NoMemory);
     }
-    let ttl = ip.ttl - u8::from(!is_refused);
-    let reason = moved.translate(packet, tables, Scope::Endpoint, to, ttl)?;
+    // The way first: the verifier would walk the translation once for each.
+    let is_refused = matches!(way, Way::Refused);
     match way {
         Way::Container => hand_over(packet, tables, &to.redirect),
         Way::Uplink { ifindex, next_hop } => packet.redirect_out(ifindex, next_hop),
         Way::Refused => {
+            moved.keep_source(to);
             // A neighbour's reply is addressed to the neighbour; this one is the gateway's to answer.
             packet.store(ETHERNET_DESTINATION, &network.bridge_mac);
-            return Ok(Reason::NotDeliverable);
         }
     }
-    Ok(reason.redirected())
+    let ttl = ip.ttl - u8::from(!is_refused);
+    let reason = moved.translate(packet, tables, Scope::Endpoint, to, ttl);
+    Ok(if is_refused { Reason::NotDeliverable } else { reason.redirected() })
 }

@@ -1,11 +1,6 @@
 //! The expiry of flows: the daemon names candidates, this looks again and removes.
 
-use crate::{
-    address::Address,
-    conntrack::{CtKey, Zone},
-    engine::{flow, mapping},
-    tables::FamilyTables,
-};
+use crate::{address::Address, conntrack::CtKey, engine::flow, tables::FamilyTables};
 
 /// What became of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,17 +24,7 @@ pub fn expire<A: Address, T: FamilyTables<A>>(
     let Some(half) = tables.flow(key) else {
         return Expiry::Gone;
     };
-    let over = if is_forced { flow::WHATEVER_COMES } else { is_over(tables, key, half) };
-    let is_removed = over != flow::LIVE && flow::forget(tables, key, half, over);
+    let over = if is_forced { flow::WHATEVER_COMES } else { tables.is_over(key, half, 0) };
+    let is_removed = over != flow::LIVE && tables.forget(key, half, over);
     if is_removed { Expiry::Removed } else { Expiry::Live }
-}
-
-/// The answer of [`flow::is_over`], for a flow or a mapping.
-#[inline(always)]
-fn is_over<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>, half: T::Flow) -> u32 {
-    if key.zone == Zone::MAPPINGS {
-        mapping::is_over(tables, key, half, 0)
-    } else {
-        flow::is_over(tables, key, half, tables.now_secs(), 0)
-    }
 }

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The answer of [`is_over`] for a flow that is not, and for one that is whatever packets come.
-pub(super) const LIVE: u32 = 0;
+pub const LIVE: u32 = 0;
 pub(super) const WHATEVER_COMES: u32 = u32::MAX;
 
 /// How long a half may stand alone: far longer than any CPU takes between its two insertions.
@@ -53,9 +53,9 @@ pub(super) fn find<'a, A: Address, T: FamilyTables<A>>(
     let last_seen = flow.last_seen_secs();
     if last_seen != now || transport.is_syn() {
         let reopens = transport.is_syn() && !entry.is_reply();
-        let over = is_over(tables, key, flow, now, u16::from(reopens) * FlowState::CLOSING);
+        let over = tables.is_over(key, flow, u16::from(reopens) * FlowState::CLOSING);
         if over != LIVE {
-            forget(tables, key, flow, over);
+            tables.forget(key, flow, over);
             return None;
         }
         let refreshed =
@@ -67,7 +67,7 @@ pub(super) fn find<'a, A: Address, T: FamilyTables<A>>(
             seen |= Seen::LATER;
         }
     } else if has_lost_owner(tables, entry) {
-        forget(tables, key, flow, WHATEVER_COMES);
+        tables.forget(key, flow, WHATEVER_COMES);
         return None;
     }
     if entry.flags & CtFlags::USES_MAPPING != 0 && (last_seen != now || seen != entry.seen) {
@@ -111,7 +111,7 @@ pub(super) fn peek<'a, A: Address, T: FamilyTables<A>>(
     memory: &'a mut MaybeUninit<Translation<A>>,
 ) -> Option<&'a mut Translation<A>> {
     let flow = tables.flow(key)?;
-    if is_over(tables, key, flow, tables.now_secs(), 0) != LIVE {
+    if tables.is_over(key, flow, 0) != LIVE {
         return None;
     }
     Some(memory.write(flow.entry().translation()))
@@ -173,29 +173,41 @@ pub(super) fn is_live<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>
     tables.flow(key).is_some_and(|flow| !has_lost_owner(tables, flow.entry()))
 }
 
-/// Whether the flow that `key` is half of is over: its time has run out, its owner gone, its other half lost, or
-/// it is of a kind that `also` has the bit of ([`FlowState::CLOSING`] and so on). A number, so that the
-/// verifier does not walk everything twice for the two values of a condition.
+/// Whether the flow or the mapping that `key` is half of is over: its time has run out, its owner gone, its
+/// other half lost, or it is of a kind that `also` has the bit of ([`FlowState::CLOSING`] and so on; of
+/// mappings, whatever bit, those that have not been used for a while). A number, so that the verifier does not
+/// walk everything twice for the two values of a condition.
 ///
-/// The answer is [`LIVE`], or a time: the flow is over unless a packet is seen then or later.
-///
-/// Not inlined: it is needed once a second for a flow, and the programs stay small without copies.
-#[inline(never)]
-pub(super) fn is_over<A: Address, T: FamilyTables<A>>(
+/// The answer is [`LIVE`], or a time: it is over unless a packet is seen then or later.
+#[inline(always)]
+pub fn is_over<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    key: &CtKey<A>,
+    half: T::Flow,
+    also: u16,
+) -> u32 {
+    let entry = half.entry();
+    if has_lost_owner(tables, entry) || half.last_seen_secs() == CLAIMED {
+        WHATEVER_COMES
+    } else if key.zone == Zone::MAPPINGS {
+        mapping::is_over(tables, key, half, also)
+    } else {
+        is_flow_over(tables, key, half, also)
+    }
+}
+
+#[inline(always)]
+fn is_flow_over<A: Address, T: FamilyTables<A>>(
     tables: &T,
     key: &CtKey<A>,
     flow: T::Flow,
-    now: u32,
     also: u16,
 ) -> u32 {
-    let (entry, last_seen) = (flow.entry(), flow.last_seen_secs());
-    if has_lost_owner(tables, entry) || last_seen == CLAIMED {
-        return WHATEVER_COMES;
-    }
+    let (entry, now) = (flow.entry(), tables.now_secs());
     let Some(peer) = tables.flow(&entry.peer_key(key)) else {
         return if is_young(entry, now) { LIVE } else { WHATEVER_COMES };
     };
-    let last_seen = last_seen.max(peer.last_seen_secs());
+    let last_seen = flow.last_seen_secs().max(peer.last_seen_secs());
     let lifetime = lifetime(key.proto, entry, peer.entry());
     if lifetime.is_any_of(also) {
         return WHATEVER_COMES;
@@ -225,23 +237,18 @@ fn lifetime<A: Address>(proto: u8, entry: &CtEntry<A>, peer: &CtEntry<A>) -> Lif
 ///
 /// Not inlined: a stack frame of its own.
 #[inline(never)]
-pub(super) fn give_way<A: Address, T: FamilyTables<A>>(
-    tables: &T,
-    key: &CtKey<A>,
-    now: u32,
-) -> bool {
+pub(super) fn give_way<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>) -> bool {
     let Some(flow) = tables.flow(key) else {
         return false;
     };
-    let over = is_over(tables, key, flow, now, FlowState::GIVING_WAY);
-    over != LIVE && forget(tables, key, flow, over)
+    let over = tables.is_over(key, flow, FlowState::GIVING_WAY);
+    over != LIVE && tables.forget(key, flow, over)
 }
 
-/// Removes a flow if no packet is seen at the time `over` or later, and nobody else does. Says whether it did.
-///
-/// Not inlined: a stack frame of its own.
-#[inline(never)]
-pub(super) fn forget<A: Address, T: FamilyTables<A>>(
+/// Removes a flow or a mapping if no packet is seen at the time `over` or later, and nobody else does. Says
+/// whether it did.
+#[inline(always)]
+pub fn forget<A: Address, T: FamilyTables<A>>(
     tables: &T,
     key: &CtKey<A>,
     flow: T::Flow,
@@ -295,7 +302,7 @@ pub fn insert_pair<A: Address, T: FamilyTables<A>>(
     scratch: &mut Scratch<A>,
 ) -> Result<(), Reason> {
     let now = tables.now_secs();
-    admission::admit(tables, scratch, now)?;
+    admission::admit(tables, scratch)?;
     let NewFlow { slot, endpoint_slot, network, .. } = scratch.new;
     scratch.write_reply(now, generation(tables, slot, endpoint_slot, network));
     let new_sport = reserve_reply(tables, scratch, now)?;
@@ -368,6 +375,6 @@ fn is_free<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>, takes_clo
     let Some(flow) = tables.flow(key) else {
         return true;
     };
-    let over = is_over(tables, key, flow, tables.now_secs(), takes_closing);
-    over != LIVE && forget(tables, key, flow, over)
+    let over = tables.is_over(key, flow, takes_closing);
+    over != LIVE && tables.forget(key, flow, over)
 }

@@ -87,51 +87,48 @@ pub(super) fn remember<A: Address, P: Packet, T: FamilyTables<A>>(
     let remembered = tables.with_work(|work: &mut Work<A>| {
         let noted = &mut work.remembered;
         let reason = noted.reason;
+        if !concerns_others(packet, tables, noted) {
+            return reason;
+        }
+        let datagram = datagram(tables, &noted.key);
         match noted.piece {
             Piece::Settled => reason,
-            Piece::First => remember_first(packet, tables, noted, reason),
-            Piece::Early => hold(packet, tables, noted, reason),
+            Piece::First => release(tables, datagram, reason),
+            Piece::Early => hold(tables, noted, datagram),
         }
     });
     remembered.unwrap_or(Reason::NoMemory)
 }
 
+/// Remembers a first fragment, and says whether the packet changes anything for those that are held.
 #[inline(always)]
-fn remember_first<A, P, T>(
-    packet: &P,
-    tables: &T,
-    noted: &mut Remembered<A>,
-    reason: Reason,
-) -> Reason
+fn concerns_others<A, P, T>(packet: &P, tables: &T, noted: &mut Remembered<A>) -> bool
 where
     A: Address,
     P: Packet,
     T: FamilyTables<A>,
 {
-    if reason.verdict() == Verdict::Drop {
-        return reason;
+    match noted.piece {
+        Piece::Settled => false,
+        Piece::First if noted.reason.verdict() == Verdict::Drop => false,
+        Piece::First => {
+            noted.first.seen_secs = tables.now_secs();
+            tables.remember_first_fragment(&noted.key, &noted.first);
+            is_of_flow(noted.reason) && is_coming_in(packet)
+        }
+        Piece::Early => may_be_of_flow(noted.reason) && is_coming_in(packet),
     }
-    noted.first.seen_secs = tables.now_secs();
-    tables.remember_first_fragment(&noted.key, &noted.first);
-    if is_of_flow(reason) && is_coming_in(packet) {
-        return release(tables, datagram(tables, &noted.key), reason);
-    }
-    reason
 }
 
 /// Holds a copy of a fragment that is of a flow, for all that is known. What has to be dropped for want of
 /// ports is not lost then.
 #[inline(always)]
-fn hold<A, P, T>(packet: &P, tables: &T, noted: &Remembered<A>, reason: Reason) -> Reason
+fn hold<A, T>(tables: &T, noted: &Remembered<A>, datagram: Datagram) -> Reason
 where
     A: Address,
-    P: Packet,
     T: FamilyTables<A>,
 {
-    if !may_be_of_flow(reason) || !is_coming_in(packet) {
-        return reason;
-    }
-    let datagram = datagram(tables, &noted.key);
+    let reason = noted.reason;
     if !tables.hold_fragment(datagram) {
         return reason;
     }

@@ -22,7 +22,7 @@ use crate::{
     header::proto,
     network::Endpoint,
     parse::Trackable,
-    tables::{Begun, FamilyTables, Flow, SocketTuple},
+    tables::{Begun, FamilyTables, Flow},
 };
 
 /// The key that a container's port is found by.
@@ -82,13 +82,11 @@ fn asked_for<A: Address, T: FamilyTables<A>>(
     }
     let key = outside_key(ip.proto, ip.dst, transport.dport);
     let half = tables.flow(&key)?;
-    if is_over(tables, &key, half, 0) != flow::LIVE {
+    if tables.is_over(&key, half, 0) != flow::LIVE {
         return None;
     }
     // A socket that the host has opened since then is the host's.
-    let tuple =
-        SocketTuple { src: ip.src, dst: ip.dst, sport: transport.sport, dport: transport.dport };
-    if tables.host_socket(ip.proto, &tuple).is_some() {
+    if published::host_socket(tables, tracked).is_some() {
         return None;
     }
     Some(Server::mapped(half.entry()))
@@ -122,9 +120,8 @@ pub(super) fn refresh<A: Address, T: FamilyTables<A>>(
     }
 }
 
-/// Whether the mapping that `key` is half of has ended, as [`flow::is_over`] says it; with `takes_idle` other than zero, one that has not
-/// been used for a while counts as ended. Not inlined: its key has a stack frame of its own.
-#[inline(never)]
+/// Whether the time of the mapping has come that `key` is half of, as [`flow::is_over`] says it.
+#[inline(always)]
 pub(super) fn is_over<A: Address, T: FamilyTables<A>>(
     tables: &T,
     key: &CtKey<A>,
@@ -132,9 +129,6 @@ pub(super) fn is_over<A: Address, T: FamilyTables<A>>(
     takes_idle: u16,
 ) -> u32 {
     let entry = half.entry();
-    if flow::has_lost_owner(tables, entry) || half.last_seen_secs() == CLAIMED {
-        return flow::WHATEVER_COMES;
-    }
     let inside = if entry.is_reply() { tables.flow(&entry.peer_key(key)) } else { Some(half) };
     let (seen, since) = match inside {
         Some(inside) => (inside.entry().seen, inside.last_seen_secs()),
@@ -188,8 +182,8 @@ pub(super) fn has_port<A: Address, T: FamilyTables<A>>(
     if !is_asked_by_mapping {
         return true;
     }
-    let over = is_over(tables, key, half, scratch.candidates.takes_closing);
-    over == flow::LIVE || !flow::forget(tables, key, half, over)
+    let over = tables.is_over(key, half, scratch.candidates.takes_closing);
+    over == flow::LIVE || !tables.forget(key, half, over)
 }
 
 /// Has the flow that was described ask for the outside port of its source's mapping. Where there is none, the
@@ -244,12 +238,12 @@ fn find<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>) -> Option<Po
     let half = tables.flow(key)?;
     let entry = half.entry();
     let port = entry.new_sport;
-    let mut over = is_over(tables, key, half, 0);
+    let mut over = tables.is_over(key, half, 0);
     if source_port::is_kept(tables, key.dst, key.proto, port) {
         over = flow::WHATEVER_COMES;
     }
     if over != flow::LIVE {
-        flow::forget(tables, key, half, over);
+        tables.forget(key, half, over);
         return None;
     }
     keep(half, tables.now_secs()).then_some(port)

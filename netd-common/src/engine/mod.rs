@@ -46,7 +46,7 @@ mod to_uplink;
 pub use afterwards::{Afterwards, update_sctp_checksum};
 pub use bridge::{from_bridge, to_bridge};
 pub use expiry::{Expiry, expire};
-pub use flow::insert_pair;
+pub use flow::{LIVE, forget, insert_pair, is_over};
 pub use fragments::{Piece, Remembered};
 pub use from_endpoint::from_endpoint;
 pub use from_uplink::from_uplink;
@@ -54,7 +54,7 @@ pub use from_wire::from_wire;
 pub use mapping::timeout_of as mapping_timeout;
 pub use mss::lower_mss;
 pub use outcome::{Outcome, Part};
-pub use published::{published_for_host, published_on_every_address};
+pub use published::{find_published, published_for_host, published_on_every_address};
 pub use to_endpoint::to_endpoint;
 pub use to_uplink::to_uplink;
 

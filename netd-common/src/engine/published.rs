@@ -9,25 +9,24 @@ use crate::{
     tables::{FamilyTables, HostSocket, SocketTuple},
 };
 
-/// Finds the published port behind an address that belongs to the host.
+/// Finds the published port behind an address that belongs to the host: at this address, or at every one.
 ///
-/// The daemon lets no two published ports overlap, so the order of the look-ups decides nothing. Not
-/// inlined: its keys would take the callers' stack.
-#[inline(never)]
-pub(super) fn find<A: Address, T: FamilyTables<A>>(
+/// The daemon lets no two published ports overlap, so the order of the look-ups decides nothing.
+#[inline(always)]
+pub fn find_published<A: Address, T: FamilyTables<A>>(
     tables: &T,
     addr: A,
     proto: u8,
     port: Port,
-) -> Option<PublishedPort<A>> {
+) -> Option<&PublishedPort<A>> {
     let mut key = PublishedPortKey { addr, port, proto, reserved: 0 };
     let ranges = tables.is_configured(ConfigFlags::RANGES_PUBLISHED);
     for _ in 0..2 {
         if let Some(published) = tables.published(&key) {
-            return Some(*published);
+            return Some(published);
         }
         if ranges && let Some(published) = tables.published_range(&key) {
-            return Some(*published);
+            return Some(published);
         }
         key.addr = A::unspecified();
     }
@@ -44,10 +43,10 @@ pub(super) fn asked_for<A: Address, T: FamilyTables<A>>(
     if !transport.may_begin_flow(tables) {
         return None;
     }
-    let published = find(tables, ip.dst, ip.proto, transport.dport)?;
+    let published = tables.find_published(&ip.dst, ip.proto, transport.dport)?;
     // The host may have a connection of its own on the port: one that it began, or that is older than
     // the published port.
-    if !transport.is_syn() && belongs_to_host(tables, tracked) {
+    if !transport.is_syn() && host_socket(tables, tracked) == Some(HostSocket::Connected) {
         return None;
     }
     Some(published)
@@ -64,23 +63,26 @@ pub(super) fn asked_for_directly<A: Address, T: FamilyTables<A>>(
     if !transport.may_begin_flow(tables) {
         return None;
     }
-    let published = find(tables, ip.dst, ip.proto, transport.dport)?;
+    let published = tables.find_published(&ip.dst, ip.proto, transport.dport)?;
     // Found on every address it may lead elsewhere: to another container, or to another port.
     let is_direct = published.addr == ip.dst && published.port == published.host_port;
     is_direct.then_some(published)
 }
 
-/// Whether a connected socket of the host takes the packet. Not inlined: its tuple has a frame of its own.
+/// The socket of the host that takes the packet. Not inlined: its tuple has a frame of its own.
 #[inline(never)]
-fn belongs_to_host<A: Address, T: FamilyTables<A>>(tables: &T, tracked: &Trackable<'_, A>) -> bool {
+pub(super) fn host_socket<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    tracked: &Trackable<'_, A>,
+) -> Option<HostSocket> {
     let Trackable { ip, transport } = tracked;
     if ip.proto == proto::SCTP {
         // Programs cannot look for SCTP's sockets.
-        return false;
+        return None;
     }
     let tuple =
         SocketTuple { src: ip.src, dst: ip.dst, sport: transport.sport, dport: transport.dport };
-    tables.host_socket(ip.proto, &tuple) == Some(HostSocket::Connected)
+    tables.host_socket(ip.proto, &tuple)
 }
 
 /// Where a socket of the host that connects to (`addr`, `port`) is to be sent instead: the container
@@ -97,7 +99,7 @@ pub fn published_for_host<A: Address, T: FamilyTables<A>>(
     if !addr.is_loopback() && !tables.is_host_address(addr) {
         return None;
     }
-    begin_at(tables, find(tables, addr, proto, port)?, port)
+    begin_at(tables, tables.find_published(&addr, proto, port)?, port)
 }
 
 /// The same for a port that is published on every address, whichever one was asked for.
@@ -107,7 +109,7 @@ pub fn published_on_every_address<A: Address, T: FamilyTables<A>>(
     proto: u8,
     port: Port,
 ) -> Option<(A, Port)> {
-    begin_at(tables, find(tables, A::unspecified(), proto, port)?, port)
+    begin_at(tables, tables.find_published(&A::unspecified(), proto, port)?, port)
 }
 
 /// The container's end of a connection that the host begins, counted as the published port's.

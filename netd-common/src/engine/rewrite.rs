@@ -1,4 +1,4 @@
-//! Commits a translation to the packet. Called last; cannot fail half way.
+//! Commits a translation to the packet, which is writable by then: it cannot fail half way.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -14,12 +14,9 @@ use crate::{
 };
 
 /// Bytes of the longest transport header part that is rewritten: TCP's checksum ends at 18.
-const REWRITTEN_LEN: u32 = 20;
+pub(super) const WRITTEN_LEN: u32 = 20;
 
 /// Translates a packet of a flow, leaves it `ttl` hops, counts it, and says what it was.
-///
-/// # Errors
-/// `NoMemory` if the packet can't be made writable; it is untouched then.
 #[inline(always)]
 pub(super) fn translate<A: Address, P: Packet, T: FamilyTables<A>>(
     packet: &mut P,
@@ -28,26 +25,26 @@ pub(super) fn translate<A: Address, P: Packet, T: FamilyTables<A>>(
     tracked: &Trackable<'_, A>,
     to: &Translation<A>,
     ttl: u8,
-) -> Result<Reason, Reason> {
-    rewrite(packet, tracked, to, ttl)?;
+) -> Reason {
+    rewrite(packet, tracked, to, ttl);
     flow::account(packet, tables, scope, tracked);
     let is_reply = to.flags & CtFlags::REPLY != 0;
     if to.flags & CtFlags::DNAT != 0 {
-        return Ok(if is_reply {
+        return if is_reply {
             tables.count_sent(to.slot, packet.len_bytes());
             Reason::PublishedReply
         } else {
             tables.count_received(to.slot, packet.len_bytes());
             Reason::Published
-        });
+        };
     }
     if to.flags & CtFlags::SNAT != 0 {
-        return Ok(if is_reply { Reason::MasqueradeReply } else { Reason::Masqueraded });
+        return if is_reply { Reason::MasqueradeReply } else { Reason::Masqueraded };
     }
     if to.flags & CtFlags::MAPPED != 0 {
-        return Ok(if is_reply { Reason::MappedReply } else { Reason::Mapped });
+        return if is_reply { Reason::MappedReply } else { Reason::Mapped };
     }
-    Ok(Reason::Untranslated)
+    Reason::Untranslated
 }
 
 /// Rewrites addresses, ports and checksums.
@@ -57,12 +54,8 @@ fn rewrite<A: Address, P: Packet>(
     tracked: &Trackable<'_, A>,
     to: &Translation<A>,
     ttl: u8,
-) -> Result<(), Reason> {
+) {
     let Trackable { ip, transport } = tracked;
-    let writable = (transport.offset + REWRITTEN_LEN).min(packet.len_bytes());
-    if !packet.make_writable(writable) {
-        return Err(Reason::NoMemory);
-    }
     let ports = store_ports(packet, transport, to);
     A::rewrite(packet, ip, to.src, to.dst, ttl);
     let addresses = Delta::of_address(ip.src, to.src).and(Delta::of_address(ip.dst, to.dst));
@@ -76,7 +69,6 @@ fn rewrite<A: Address, P: Packet>(
             packet.update_checksum(offset, ports, for_ports);
         }
     }
-    Ok(())
 }
 
 /// The ports of a TCP or UDP header, which lie side by side.

@@ -3,7 +3,6 @@
 use crate::{
     address::{Address, Port},
     conntrack::{Candidates, CtKey, NewFlow},
-    engine::published,
     header::{ethertype, proto},
     siphash::siphash13,
     tables::{FamilyTables, SocketTuple},
@@ -108,7 +107,7 @@ pub(super) fn is_kept<A: Address, T: FamilyTables<A>>(
     proto: u8,
     port: Port,
 ) -> bool {
-    tables.is_reserved(port) || published::find(tables, addr, proto, port).is_some()
+    tables.is_reserved(port) || tables.find_published(&addr, proto, port).is_some()
 }
 
 #[cfg(test)]

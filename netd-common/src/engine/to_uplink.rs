@@ -4,6 +4,8 @@
 //! Walks W2 and W3: the source is translated last, after the kernel has routed the packet. This is also
 //! the leak guard: what has a container's source address is translated or does not leave.
 
+use core::hint::black_box;
+
 use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
@@ -48,16 +50,18 @@ impl<P: Packet, T> Steps<P, T> for ToUplink {
         // What was redirected here has the host's address already, if it got another one, and no more is
         // read of it.
         let source = parse::source::<A, P>(packet).ok_or(Reason::Malformed)?;
-        let network = tables.network_of(source);
+        work.source_network = tables.network_of(source);
+        match work.source_network {
+            None if packet.ingress_ifindex() != 0 => return Ok(Some(Reason::NotOurs)),
+            Some(number) if prefix::is_outside(tables, number, source) => {
+                return Ok(Some(Reason::NotOurs));
+            }
+            None | Some(_) => {}
+        }
+        // Read back as unknown: the verifier would walk all that follows once for each.
+        let work = black_box(work);
+        let network = work.source_network;
         let is_hosts = network.is_none();
-        if is_hosts && packet.ingress_ifindex() != 0 {
-            return Ok(Some(Reason::NotOurs));
-        }
-        if let Some(number) = network
-            && prefix::is_outside(tables, number, source)
-        {
-            return Ok(Some(Reason::NotOurs));
-        }
         let parsed =
             match super::read::<A, K, P, T>(packet, tables, &mut work.parsed, &mut work.remembered)
             {

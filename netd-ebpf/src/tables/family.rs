@@ -1,10 +1,10 @@
 //! The tables of one address family.
 
-use core::ptr::{self, NonNull};
+use core::{hint::black_box, mem::MaybeUninit, ptr::NonNull};
 
 use aya_ebpf::{bindings::BPF_NOEXIST, maps::lpm_trie::Key};
 use netd_common::{
-    address::V6,
+    address::Port,
     conntrack::{CtEntry, CtKey, NewFlow},
     fragment::{FirstFragment, FragmentKey},
     network::{Endpoint, HostAddressFlags, MasqueradeKey},
@@ -15,7 +15,11 @@ use netd_common::{
 };
 
 use super::{KernelTables, flow::KernelFlow, socket};
-use crate::{maps::FamilyMaps, route};
+use crate::{
+    route,
+    steps::FamilySteps,
+    words::{copy, fill},
+};
 
 /// The bits of an interface index, which are matched in full.
 const IFINDEX_BITS: u32 = 32;
@@ -24,12 +28,12 @@ const PORT_BITS: u32 = 16;
 /// `EEXIST` of `asm-generic/errno-base.h`, as helpers return it.
 const EEXIST: i32 = -17;
 
-impl<A: FamilyMaps> FamilyTables<A> for KernelTables {
+impl<A: FamilySteps> FamilyTables<A> for KernelTables {
     type Flow = KernelFlow<A>;
 
     #[inline(always)]
     fn flow(&self, key: &CtKey<A>) -> Option<Self::Flow> {
-        A::conntrack().get_ptr_mut(key).and_then(NonNull::new).map(|entry| KernelFlow { entry })
+        A::conntrack().get_ptr_mut(key).and_then(NonNull::new).map(KernelFlow::new)
     }
 
     #[inline(always)]
@@ -59,14 +63,8 @@ impl<A: FamilyMaps> FamilyTables<A> for KernelTables {
     fn recall_young_flow(&self, index: u32, key: &mut CtKey<A>) -> bool {
         match A::young_flows().get(index) {
             Some(found) => {
-                const { assert!(align_of::<CtKey<V6>>() == size_of::<u32>()) };
-                let (from, to) =
-                    (ptr::from_ref(found).cast::<u32>(), ptr::from_mut(key).cast::<u32>());
-                for word in 0..size_of::<CtKey<A>>() / size_of::<u32>() {
-                    // SAFETY: both are keys, of so many aligned words. Volatile, or the compiler would make
-                    // one call of memmove of it.
-                    unsafe { to.add(word).write(ptr::read_volatile(from.add(word))) };
-                }
+                // SAFETY: the table's keys are made for maps.
+                unsafe { copy(found, key) };
                 true
             }
             None => false,
@@ -100,6 +98,30 @@ impl<A: FamilyMaps> FamilyTables<A> for KernelTables {
             0 => Ok(()),
             code => Err(Reason::from_code(code).unwrap_or(Reason::NoMemory)),
         }
+    }
+
+    #[inline(always)]
+    fn is_over(&self, key: &CtKey<A>, half: Self::Flow, also: u16) -> u32 {
+        A::is_over(key, half.entry.as_ptr(), also.into())
+    }
+
+    #[inline(always)]
+    fn forget(&self, key: &CtKey<A>, half: Self::Flow, over: u32) -> bool {
+        A::forget(key, half.entry.as_ptr(), over) != 0
+    }
+
+    #[inline(always)]
+    fn find_published(&self, addr: &A, proto: u8, port: Port) -> Option<PublishedPort<A>> {
+        // The verifier wants memory that has been written. Not known to be zero, or the compiler would call
+        // memset.
+        let mut found = MaybeUninit::uninit();
+        // SAFETY: it is made for maps, so whatever its words are, they are a published port.
+        let mut found = unsafe {
+            fill(&mut found, black_box(0));
+            found.assume_init()
+        };
+        let is_found = A::find_published(addr, proto.into(), port.to_wire().into(), &raw mut found);
+        (is_found != 0).then_some(found)
     }
 
     #[inline(always)]

@@ -18,6 +18,14 @@ pub(crate) struct KernelFlow<A> {
     pub(super) entry: NonNull<CtEntry<A>>,
 }
 
+impl<A> KernelFlow<A> {
+    /// The element that `entry` points to, which is in the map's memory for as long as the program runs.
+    #[inline(always)]
+    pub(crate) const fn new(entry: NonNull<CtEntry<A>>) -> Self {
+        Self { entry }
+    }
+}
+
 impl<A: FamilyMaps> Flow<A> for KernelFlow<A> {
     #[inline(always)]
     fn entry(&self) -> &CtEntry<A> {

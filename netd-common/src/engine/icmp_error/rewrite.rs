@@ -20,8 +20,8 @@ const ICMP_CHECKSUM: u32 = 2;
 const ECHO_ID: u32 = 4;
 
 /// Bytes of a transport header up to the end of what is rewritten: TCP's checksum, or the rest.
-const TCP_REWRITTEN: u32 = 18;
-const OTHERS_REWRITTEN: u32 = 8;
+const TCP_WRITTEN: u32 = 18;
+const OTHERS_WRITTEN: u32 = 8;
 
 impl<A: Address> Translate<A> for IcmpError<'_, A> {
     #[inline(always)]
@@ -40,6 +40,13 @@ impl<A: Address> Translate<A> for IcmpError<'_, A> {
     }
 
     #[inline(always)]
+    fn written_len<P: Packet>(&self, _: &P) -> u32 {
+        let transport_len =
+            if self.quote.transport.fields == Fields::Tcp { TCP_WRITTEN } else { OTHERS_WRITTEN };
+        self.quote.ip.payload_offset + transport_len
+    }
+
+    #[inline(always)]
     fn translate<P: Packet, T: FamilyTables<A>>(
         &self,
         packet: &mut P,
@@ -47,34 +54,20 @@ impl<A: Address> Translate<A> for IcmpError<'_, A> {
         _: Scope,
         to: &Translation<A>,
         ttl: u8,
-    ) -> Result<Reason, Reason> {
-        self.rewrite(packet, to, ttl)?;
-        Ok(Reason::IcmpErrorOfFlow)
+    ) -> Reason {
+        self.rewrite(packet, to, ttl);
+        Reason::IcmpErrorOfFlow
     }
 }
 
 impl<A: Address> IcmpError<'_, A> {
     /// Rewrites the quote, the addresses around it and all their checksums, for the way that `to` describes.
-    ///
-    /// # Errors
-    /// `NoMemory` if the packet can't be made writable; it is untouched then.
     #[inline(always)]
-    fn rewrite<P: Packet>(
-        &self,
-        packet: &mut P,
-        to: &Translation<A>,
-        ttl: u8,
-    ) -> Result<(), Reason> {
+    fn rewrite<P: Packet>(&self, packet: &mut P, to: &Translation<A>, ttl: u8) {
         let Self { ip, quote } = self;
-        let rewritten =
-            if quote.transport.fields == Fields::Tcp { TCP_REWRITTEN } else { OTHERS_REWRITTEN };
-        if !packet.make_writable(quote.ip.payload_offset + rewritten) {
-            return Err(Reason::NoMemory);
-        }
         let changes = rewrite_quote(packet, quote, to);
         packet.update_checksum(ip.payload_offset + ICMP_CHECKSUM, changes, ChecksumKind::Header);
         self.rewrite_addresses(packet, to, ttl);
-        Ok(())
     }
 
     /// Rewrites the error's own addresses. Who is in the flow's place to the receiver stands for whoever

@@ -1,0 +1,36 @@
+//! Memory word by word. The compiler makes calls of memset and memmove of whole assignments, which go byte by
+//! byte, and which the verifier walks through.
+
+use core::{mem::MaybeUninit, ptr};
+
+/// Copies a map's element.
+///
+/// # Safety
+/// `T` must be a type that maps hold: words of any value, without padding.
+#[inline(always)]
+pub(crate) unsafe fn copy<T>(from: &T, to: &mut T) {
+    let (from, to) = (ptr::from_ref(from).cast::<u32>(), ptr::from_mut(to).cast::<u32>());
+    for word in 0..words::<T>() {
+        // SAFETY: both are of so many aligned words, by the contract above.
+        unsafe { to.add(word).write(ptr::read_volatile(from.add(word))) };
+    }
+}
+
+/// Writes one word all over.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+pub(crate) unsafe fn fill<T>(to: &mut MaybeUninit<T>, with: u32) {
+    let to = to.as_mut_ptr().cast::<u32>();
+    for word in 0..words::<T>() {
+        // SAFETY: as above.
+        unsafe { to.add(word).write(with) };
+    }
+}
+
+/// How many words a value has.
+const fn words<T>() -> usize {
+    const { assert!(align_of::<T>() == size_of::<u32>()) };
+    size_of::<T>() / size_of::<u32>()
+}
