@@ -36,16 +36,16 @@ pub(crate) const HEADERS_LEN: u32 = 128;
 const SHORT_HEADERS_LEN: u32 = 60;
 
 /// A socket buffer at a classifier hook.
-pub(crate) struct SkbPacket<'a> {
-    ctx: &'a TcContext,
+pub(crate) struct SkbPacket {
+    ctx: TcContext,
     network_offset: u32,
 }
 
-impl<'a> SkbPacket<'a> {
+impl SkbPacket {
     /// The packet whose IP header begins at `network_offset`.
     #[inline(always)]
-    pub(crate) fn new(ctx: &'a TcContext, network_offset: u32) -> Self {
-        let packet = Self { ctx, network_offset };
+    pub(crate) fn new(skb: *mut __sk_buff, network_offset: u32) -> Self {
+        let packet = Self { ctx: TcContext::new(skb), network_offset };
         packet.make_readable(network_offset + SHORT_HEADERS_LEN);
         packet
     }
@@ -62,7 +62,7 @@ impl<'a> SkbPacket<'a> {
     }
 }
 
-impl Headers for SkbPacket<'_> {
+impl Headers for SkbPacket {
     #[inline(always)]
     fn len_bytes(&self) -> u32 {
         self.ctx.len()
@@ -103,7 +103,7 @@ impl Headers for SkbPacket<'_> {
     }
 }
 
-impl Packet for SkbPacket<'_> {
+impl Packet for SkbPacket {
     #[inline(always)]
     fn has_vlan_tag(&self) -> bool {
         let skb = self.skb();
@@ -234,8 +234,7 @@ extern "C" fn update_sctp_checksum(
     old: u32,
     new: u32,
 ) -> u32 {
-    let ctx = TcContext::new(skb);
-    let mut packet = SkbPacket { ctx: &ctx, network_offset: 0 };
+    let mut packet = SkbPacket { ctx: TcContext::new(skb), network_offset: 0 };
     let tables = KernelTables::new(skb);
     engine::update_sctp_checksum(&mut packet, &tables, offset, len as u16, (old, new));
     0
@@ -245,8 +244,7 @@ extern "C" fn update_sctp_checksum(
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lower_mss(skb: *mut __sk_buff, offset: u32, len: u32, limit: u32) -> u32 {
-    let ctx = TcContext::new(skb);
-    let mut packet = SkbPacket { ctx: &ctx, network_offset: 0 };
+    let mut packet = SkbPacket { ctx: TcContext::new(skb), network_offset: 0 };
     engine::lower_mss(&mut packet, &KernelTables::new(skb), offset, len, limit as u16);
     0
 }

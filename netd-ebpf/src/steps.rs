@@ -1,6 +1,7 @@
 //! The steps of the engine that many paths lead to, each a global function: the verifier checks it once, by
 //! itself, and not with all that may have been before. Arguments are numbers and memory of a known length; a
-//! pointer may be null, as far as the verifier knows.
+//! pointer may be null, as far as the verifier knows. Keys are copied to the stack: before Linux 6.2 maps take
+//! none from such memory.
 
 use core::ptr::NonNull;
 
@@ -16,7 +17,7 @@ use netd_common::{
 use crate::{
     maps::FamilyMaps,
     tables::{KernelFlow, KernelTables},
-    words::copy,
+    words::{copy, load},
 };
 
 /// The steps of one address family.
@@ -59,14 +60,12 @@ macro_rules! family_steps {
             half: *mut CtEntry<$family>,
             also: u32,
         ) -> u32 {
-            // SAFETY: who calls has a key, and an entry of the table.
-            match (unsafe { key.as_ref() }, NonNull::new(half)) {
-                (Some(key), Some(half)) => {
-                    let half = KernelFlow::new(half);
-                    engine::is_over(&KernelTables::without_packet(), key, half, also as u16)
-                }
-                _ => engine::LIVE,
-            }
+            let (Some(key), Some(half)) = (NonNull::new(key.cast_mut()), NonNull::new(half)) else {
+                return engine::LIVE;
+            };
+            // SAFETY: who calls has a key, which is made for maps.
+            let (key, half) = (unsafe { load(key) }, KernelFlow::new(half));
+            engine::is_over(&KernelTables::without_packet(), &key, half, also as u16)
         }
 
         #[unsafe(no_mangle)]
@@ -76,14 +75,12 @@ macro_rules! family_steps {
             half: *mut CtEntry<$family>,
             over: u32,
         ) -> u32 {
+            let (Some(key), Some(half)) = (NonNull::new(key.cast_mut()), NonNull::new(half)) else {
+                return 0;
+            };
             // SAFETY: as above.
-            match (unsafe { key.as_ref() }, NonNull::new(half)) {
-                (Some(key), Some(half)) => {
-                    let half = KernelFlow::new(half);
-                    engine::forget(&KernelTables::without_packet(), key, half, over).into()
-                }
-                _ => 0,
-            }
+            let (key, half) = (unsafe { load(key) }, KernelFlow::new(half));
+            engine::forget(&KernelTables::without_packet(), &key, half, over).into()
         }
 
         #[unsafe(no_mangle)]

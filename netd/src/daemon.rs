@@ -2,8 +2,9 @@
 
 use std::{io, path::Path, sync::mpsc as sync_mpsc, thread, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::{
+    errno::Errno,
     libc,
     sys::socket::{AddressFamily, SockFlag, SockType, socket},
 };
@@ -58,7 +59,7 @@ pub fn detach(options: RunOptions) -> Result<()> {
     let _pins = locks::pins(&config.daemon.bpffs)?;
     let mut ids = Urandom::open().context("random numbers cannot be had")?;
     let stored = Store::open(&config.daemon.state_dir, &mut ids)?.load()?;
-    let cookie = netns_cookie().context("the host's network namespace has no cookie")?;
+    let cookie = netns_cookie()?;
     datapath::check_owner(&Pins::new(&config.daemon.bpffs), cookie)?;
     let was_pinned = runtime()?.block_on(async {
         let netlink = Netlink::open()?;
@@ -94,7 +95,7 @@ async fn serve(options: &RunOptions) -> Result<()> {
     let netlink = Netlink::open()?;
     // Watching begins before the host is read, so that no change falls between.
     let events = monitor::watch()?;
-    let netns_cookie = netns_cookie().context("the host's network namespace has no cookie")?;
+    let netns_cookie = netns_cookie()?;
     let socket = config.daemon.socket.clone();
     let parts = Parts { store, stored, ids, config, netns_cookie, netlink };
     let mut controller = Controller::start(parts, &cgroup).await?;
@@ -203,7 +204,7 @@ impl Signals {
 
 /// The cookie of the current network namespace, by which the socket hooks know the host's sockets.
 /// Source: `SO_NETNS_COOKIE`, Linux 5.14.
-fn netns_cookie() -> io::Result<u64> {
+fn netns_cookie() -> Result<u64> {
     use std::os::fd::AsRawFd as _;
 
     const SO_NETNS_COOKIE: libc::c_int = 71;
@@ -220,7 +221,12 @@ fn netns_cookie() -> io::Result<u64> {
             &raw mut len,
         )
     };
-    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+    match Errno::result(result) {
+        Ok(_) => Ok(cookie),
+        // The first thing that is missing in older kernels.
+        Err(Errno::ENOPROTOOPT) => bail!("this kernel is too old: netd needs Linux 6.1 or later"),
+        Err(error) => Err(error).context("the host's network namespace has no cookie"),
+    }
 }
 
 fn remove_socket(path: &Path) {

@@ -1,19 +1,22 @@
 //! Waiting: for a condition and with a deadline, never for a time.
 
 use std::{
-    thread,
+    env, thread,
     time::{Duration, Instant},
 };
 
-/// How long a condition may take: far longer than it does on a machine that is busy otherwise.
-pub const DEADLINE: Duration = Duration::from_secs(15);
+/// How long a condition may take on a machine that is busy otherwise: far longer than it does.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// How many times slower than that the machine is.
+const SLOWNESS: &str = "NETD_TEST_SLOWNESS";
 
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Waits until a condition holds.
 ///
 /// # Panics
-/// Where it does not within [`DEADLINE`]; `what` completes "still not: ...".
+/// Where it does not within the [`deadline`]; `what` completes "still not: ...".
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     eventually_some(what, || holds().then_some(()));
@@ -25,10 +28,16 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 /// As [`eventually`].
 #[track_caller]
 pub fn eventually_some<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    match within(DEADLINE, look) {
+    match within(deadline(), look) {
         Some(found) => found,
-        None => panic!("still not after {DEADLINE:?}: {what}"),
+        None => panic!("still not after {:?}: {what}", deadline()),
     }
+}
+
+/// How long a condition may take.
+pub fn deadline() -> Duration {
+    let slowness = env::var(SLOWNESS).ok().and_then(|slowness| slowness.parse().ok());
+    DEADLINE * slowness.unwrap_or(1)
 }
 
 /// Waits until there is something, for as long as `limit`.

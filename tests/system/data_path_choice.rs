@@ -33,7 +33,7 @@ impl Shown {
 #[track_caller]
 fn eventually_takes(world: &World, path: &str, reason: impl fmt::Display) {
     let (mut last, reason) = (None, reason.to_string());
-    let found = netd_tests::condition::within(netd_tests::condition::DEADLINE, || {
+    let found = netd_tests::condition::within(netd_tests::condition::deadline(), || {
         let shown = Shown::of(world, "front");
         let is_it = shown.path == path && shown.reason.contains(&reason);
         last = Some(shown);

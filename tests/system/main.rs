@@ -32,6 +32,7 @@ mod neighbour_entries;
 mod neighbours;
 mod options;
 mod oracle;
+mod other_kernels;
 mod outbound;
 mod packet_log;
 mod prefix_translation;

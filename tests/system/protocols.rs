@@ -1,5 +1,5 @@
-//! SCTP, and protocols without ports. This kernel has no SCTP sockets, so the packets are written by the
-//! test.
+//! SCTP, and protocols without ports, by packets that the tests write: not every kernel has SCTP sockets
+//! (`other_kernels.rs`).
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -18,6 +18,7 @@ mod run;
 mod setup;
 mod test;
 mod verify;
+mod vm;
 
 mod bpf_object;
 mod ebpf;
@@ -70,8 +71,10 @@ enum Task {
     Verify(verify::Args),
     /// Measures netd beside iptables, plain routing and a bare veth pair
     Bench(bench::Args),
-    /// Installs the system programs that `run`, `demo`, `test` and `bench` use
-    Setup,
+    /// Tries programs and tests in other kernels, in virtual machines
+    Vm(vm::Args),
+    /// Installs the system programs that the other commands use
+    Setup(setup::Args),
 }
 
 fn main() -> ExitCode {
@@ -101,7 +104,8 @@ fn run_task(cli: Cli) -> Result<ExitCode> {
         Task::Lint => lint::lint(&workspace),
         Task::Verify(args) => verify::verify(&workspace, &args),
         Task::Bench(args) => bench::bench(&workspace, &args),
-        Task::Setup => setup::setup(),
+        Task::Vm(args) => vm::vm(&workspace, &args),
+        Task::Setup(args) => setup::setup(&args),
     }?;
     Ok(ExitCode::SUCCESS)
 }

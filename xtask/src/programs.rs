@@ -23,6 +23,8 @@ pub(crate) enum Purpose {
     System,
     /// The benchmark.
     Bench,
+    /// The virtual machines.
+    Vm,
 }
 
 /// A program, the packages that have it and what needs it.
@@ -33,7 +35,7 @@ pub(crate) struct Program {
     purposes: &'static [Purpose],
 }
 
-use Purpose::{Bench, Datapath, Demo, QuickStart, System, Toolchain};
+use Purpose::{Bench, Datapath, Demo, QuickStart, System, Toolchain, Vm};
 
 const PROGRAMS: &[Program] = &[
     program("ip", &["iproute2"], &[QuickStart, Demo, Datapath, System, Bench]),
@@ -60,6 +62,11 @@ const PROGRAMS: &[Program] = &[
     program("taskset", &["util-linux"], &[Bench]),
     program("sysctl", &["procps"], &[System]),
     program("traceroute", &["traceroute"], &[System]),
+    program("qemu-system-x86_64", &["qemu-system-x86"], &[Vm]),
+    program("busybox", &["busybox-static"], &[Vm]),
+    program("cpio", &["cpio"], &[Vm]),
+    program("depmod", &["kmod"], &[Vm]),
+    program("zstd", &["zstd"], &[Vm]),
 ];
 
 const fn program(
@@ -70,14 +77,22 @@ const fn program(
     Program { name, packages, purposes }
 }
 
-/// Every program that is not there.
-pub(crate) fn missing() -> Vec<&'static Program> {
-    PROGRAMS.iter().filter(|program| find(program.name).is_none()).collect()
+impl Program {
+    /// Whether only the virtual machines need it, which not everybody wants on his disk.
+    fn is_for_vm(&self) -> bool {
+        self.purposes == [Vm]
+    }
+}
+
+/// Every program that is not there; those for virtual machines only where they are asked for.
+pub(crate) fn missing(with_vm: bool) -> Vec<&'static Program> {
+    let wanted = PROGRAMS.iter().filter(|program| with_vm || !program.is_for_vm());
+    wanted.filter(|program| find(program.name).is_none()).collect()
 }
 
 /// The programs for `purpose` that are not there.
 pub(crate) fn missing_for(purpose: Purpose) -> Vec<&'static Program> {
-    let mut programs = missing();
+    let mut programs = missing(purpose == Vm);
     programs.retain(|program| program.purposes.contains(&purpose));
     programs
 }
@@ -101,7 +116,8 @@ pub(crate) fn describe(missing: &[&Program]) -> String {
         text +=
             &format!("  {:<23} Debian package {}\n", program.name, program.packages.join(" or "));
     }
-    text + "`cargo xtask setup` installs them where there is apt"
+    let option = if missing.iter().any(|program| program.is_for_vm()) { " --vm" } else { "" };
+    text + &format!("`cargo xtask setup{option}` installs them where there is apt")
 }
 
 /// The package that has `program`, if it is one of ours.

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: gets the system programs that `run`, `demo`, `test` and `bench` call.
+//! `cargo xtask setup`: gets the system programs that the other commands call.
 
 use std::{path::Path, process::Command};
 
@@ -9,12 +9,19 @@ use crate::{
     programs::{self, Program},
 };
 
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Also what `cargo xtask vm` needs
+    #[arg(long)]
+    vm: bool,
+}
+
 /// Installs what is missing with apt, or names it where there is no apt.
 ///
 /// # Errors
 /// Fails if something is missing afterwards.
-pub(crate) fn setup() -> Result<()> {
-    let missing = programs::missing();
+pub(crate) fn setup(args: &Args) -> Result<()> {
+    let missing = programs::missing(args.vm);
     if missing.is_empty() {
         eprintln!("xtask: every system program is there");
         return Ok(());
@@ -27,7 +34,7 @@ pub(crate) fn setup() -> Result<()> {
     }
     install(&missing)?;
 
-    let still_missing = programs::missing();
+    let still_missing = programs::missing(args.vm);
     if !still_missing.is_empty() {
         bail!("apt succeeded, but {}", programs::describe(&still_missing));
     }

@@ -9,9 +9,9 @@ use crate::bpf_object::{BpfObject, Callee, Function, Insn};
 /// `MAX_BPF_STACK`, include/linux/filter.h.
 pub(crate) const LIMIT_BYTES: u32 = 512;
 
-/// What the verifier rounds each frame to where the program is compiled to machine code
-/// (`round_up_stack_depth`, kernel/bpf/verifier.c, Linux 6.8).
-const FRAME_ALIGN_BYTES: u32 = 16;
+/// What the verifier rounds each frame to; since Linux 6.8 it is half of that where the program is compiled to
+/// machine code (`round_up_stack_depth`, kernel/bpf/verifier.c).
+const FRAME_ALIGN_BYTES: u32 = 32;
 
 /// The verifier refuses deeper chains (`MAX_CALL_FRAMES`), and with it recursion.
 const MAX_FRAMES: usize = 8;
@@ -138,6 +138,6 @@ mod tests {
         ]);
         let chain = deepest_chain(&object, 0);
         assert_eq!(chain, [24, 96, 0]);
-        assert_eq!(total_bytes(&chain), 32 + 96 + 16);
+        assert_eq!(total_bytes(&chain), 32 + 96 + 32);
     }
 }

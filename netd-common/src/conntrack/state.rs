@@ -214,41 +214,32 @@ impl FlowState {
     }
 }
 
-/// What a flow's state says about its end: the state's timer, and its kinds.
+/// What a flow's state says about its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetime {
-    /// As [`lifetime_of_flow`] has it.
-    word: u32,
+    timer: Timeout,
+    kinds: u16,
 }
 
 impl Lifetime {
     /// Of a flow whose two directions have carried `original` and `reply`.
     #[inline(always)]
     pub fn of(proto: u8, original: u8, reply: u8) -> Self {
-        Self { word: lifetime_of_flow(proto.into(), original.into(), reply.into()) }
+        let state = FlowState::of(proto, original, reply);
+        Self { timer: state.timeout(proto), kinds: state.kinds() }
     }
 
     /// Whether the state is of a kind that `kinds` has the bit of ([`FlowState::CLOSING`] and so on).
     #[inline(always)]
     pub fn is_any_of(self, kinds: u16) -> bool {
-        self.word >> u8::BITS & u32::from(kinds) != 0
+        self.kinds & kinds != 0
     }
 
     /// The number of the state's [`Timeout`].
     #[inline(always)]
     pub fn timer(self) -> u32 {
-        self.word & u32::from(u8::MAX)
+        self.timer as u32
     }
-}
-
-/// [`Lifetime`] as a number: the timer's in the low byte, the kinds above it.
-///
-/// A global function in the data path: the verifier checks it once, by itself, whatever path leads to it.
-#[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
-#[inline(never)]
-extern "C" fn lifetime_of_flow(proto: u32, original: u32, reply: u32) -> u32 {
-    let state = FlowState::of(proto as u8, original as u8, reply as u8);
-    u32::from(state.kinds()) << u8::BITS | state.timeout(proto as u8) as u32
 }
 
 #[cfg(test)]

@@ -280,9 +280,7 @@ pub fn forget<A: Address, T: FamilyTables<A>>(
 
 /// Claims a half: when a packet of it was seen last, or [`CLAIMED`] where that was at the time `over` or
 /// later, or somebody else has it.
-///
-/// Not inlined: the verifier would follow each outcome through all that comes after.
-#[inline(never)]
+#[inline(always)]
 fn claim<A: Address, F: Flow<A>>(half: F, over: u32) -> u32 {
     let last_seen = half.last_seen_secs();
     if last_seen < over && half.replace_last_seen(last_seen, CLAIMED) {
