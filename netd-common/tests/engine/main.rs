@@ -27,6 +27,7 @@ mod icmp_hairpin;
 mod icmp_quotes;
 mod ipv6_headers;
 mod lifetime;
+mod mapping_life;
 mod mappings;
 mod mss;
 mod multihomed;

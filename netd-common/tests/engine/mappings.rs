@@ -2,19 +2,14 @@
 
 use std::collections::HashMap;
 
-use netd_common::{
-    config::{ConfigFlags, Timeout},
-    network::NetworkFlags,
-    reason::Reason,
-};
+use netd_common::{config::ConfigFlags, network::NetworkFlags, reason::Reason};
 use proptest::prelude::*;
 
 use crate::{
     family::{Family, in_both_datapaths},
-    message::{ACK, End, FIN, Kind, Message, RST, SYN},
+    message::{ACK, End, Kind, Message, SYN},
     place::{FROM_UPLINK, INWARDS, OUTWARDS, from_endpoint, slot},
     scene::{Datapath, FIXED, INTERNAL, NET_A, NET_B, PLAIN, Scene, WEB},
-    tables::published_key,
 };
 
 in_both_datapaths! {
@@ -29,24 +24,17 @@ in_both_datapaths! {
     a_container_reaches_another_by_its_outside_port,
     a_container_reaches_itself_by_its_outside_port,
     networks_without_mappings_reach_an_outside_port_as_the_world_does,
-    a_mapping_lives_as_long_as_its_container_sends_by_it,
-    a_mapping_of_an_established_connection_lives_as_long_as_that,
-    a_mapping_ends_with_its_container,
     a_port_of_the_hosts_own_is_not_mapped,
-    a_socket_that_the_host_opens_later_gets_what_is_new,
     a_connection_of_the_hosts_makes_one_flow_differ,
-    a_port_that_is_published_or_reserved_later_is_given_up,
     flows_of_others_keep_off_mapped_ports,
     a_mapping_keeps_off_a_port_that_its_first_flow_cannot_have,
-    without_a_free_port_there_is_no_mapping_until_one_is_idle,
     what_outsiders_begin_counts_for_the_container,
     the_other_cpus_mapping_wins,
-    what_is_forgotten_leaves_nothing_behind,
     every_order_of_packets_keeps_mappings_and_replies,
 }
 
 /// A host on which the source ports of the first network, and of others, are given so.
-fn scene(datapath: Datapath, networks: &[u16]) -> Scene {
+pub(crate) fn scene(datapath: Datapath, networks: &[u16]) -> Scene {
     let mut scene = Scene::on(datapath);
     scene.tables.config.flags |= ConfigFlags::MAPPINGS;
     for &network in networks {
@@ -57,13 +45,13 @@ fn scene(datapath: Datapath, networks: &[u16]) -> Scene {
 
 const KINDS: [Kind; 3] = [Kind::Udp, Kind::Tcp(SYN), Kind::UdpWithoutChecksum];
 
-fn call<A: Family>(kind: Kind, n: u8, port: u16) -> Message<A> {
+pub(crate) fn call<A: Family>(kind: Kind, n: u8, port: u16) -> Message<A> {
     Message::new(kind, (A::inside(NET_A, n), port), (A::outside(9), 53))
 }
 
 /// Sends a packet out, lets the answer in, and returns the source that it left with.
 #[track_caller]
-fn source<A: Family>(scene: &Scene, message: &Message<A>) -> End<A> {
+pub(crate) fn source<A: Family>(scene: &Scene, message: &Message<A>) -> End<A> {
     let outside = scene.translated(OUTWARDS, message, Reason::Masqueraded);
     let answer = outside.reply();
     scene.becomes(INWARDS, &answer, Reason::MasqueradeReply, &answer.to(message.src));
@@ -71,13 +59,13 @@ fn source<A: Family>(scene: &Scene, message: &Message<A>) -> End<A> {
 }
 
 /// Somebody whom nobody has sent anything to.
-fn stranger<A: Family>(kind: Kind, to: End<A>) -> Message<A> {
+pub(crate) fn stranger<A: Family>(kind: Kind, to: End<A>) -> Message<A> {
     Message::new(kind, (A::outside(77), 7777), to)
 }
 
 /// A stranger's packet gets in, and the answer out again.
 #[track_caller]
-fn gets_in<A: Family>(scene: &Scene, message: &Message<A>, to: End<A>) {
+pub(crate) fn gets_in<A: Family>(scene: &Scene, message: &Message<A>, to: End<A>) {
     let inside = message.to(to);
     scene.becomes(INWARDS, message, Reason::Mapped, &inside);
     let kind = if message.kind == Kind::Tcp(SYN) { Kind::Tcp(SYN | ACK) } else { message.kind };
@@ -258,87 +246,6 @@ fn networks_without_mappings_reach_an_outside_port_as_the_world_does<A: Family>(
     scene.stays(from_endpoint(INTERNAL, 2), &request, Reason::InternalNetwork);
 }
 
-/// RFC 4787 REQ-5 and REQ-6.
-fn a_mapping_lives_as_long_as_its_container_sends_by_it<A: Family>(datapath: Datapath) {
-    let scene = scene(datapath, &[NET_A]);
-    let timer = scene.tables.config.timeout(Timeout::Mapping);
-    assert!(timer >= 120);
-    source::<A>(&scene, &call(Kind::Udp, 3, 5000));
-    let call = call::<A>(Kind::Udp, 2, 5000);
-    let given = source(&scene, &call);
-    // To anybody, and in a flow that is known as in a new one.
-    for port in 1..40 {
-        scene.wait(timer - 1);
-        scene.expire::<A>();
-        assert_eq!(source(&scene, &call.to((A::outside(10), 90 + port % 3))), given);
-    }
-    scene.wait(timer - 1);
-    scene.expire::<A>();
-    let stranger = stranger(Kind::Udp, given);
-    gets_in(&scene, &stranger, call.src);
-    // What it answers is what it sends, but what outsiders send keeps nothing alive.
-    scene.wait(20);
-    for _ in 0..10 {
-        scene.becomes(INWARDS, &stranger, Reason::Mapped, &stranger.to(call.src));
-        scene.wait(timer / 9);
-    }
-    scene.becomes(INWARDS, &stranger, Reason::Mapped, &stranger.to(call.src));
-    scene.stays(FROM_UPLINK, &stranger.from((A::outside(78), 1)), Reason::NotOurs);
-    // It is found to have ended, not only when somebody has looked.
-    assert_ne!(source(&scene, &call.to((A::outside(11), 1))).1, 0);
-    scene.wait(2 * timer);
-    scene.expire::<A>();
-    scene.expire::<A>();
-    assert_eq!(scene.halves::<A>(), []);
-}
-
-/// RFC 5382 REQ-5.
-fn a_mapping_of_an_established_connection_lives_as_long_as_that<A: Family>(datapath: Datapath) {
-    let scene = scene(datapath, &[NET_A]);
-    let timer = |timeout| scene.tables.config.timeout(timeout);
-    let unknown =
-        |n: u16| stranger::<A>(Kind::Tcp(SYN), (A::host(1), 5000)).from((A::outside(77), n));
-    let syn = call::<A>(Kind::Tcp(SYN), 2, 5000);
-    let sent = |flags| {
-        let message = syn.with_kind(Kind::Tcp(flags));
-        let outside = scene.translated(OUTWARDS, &message, Reason::Masqueraded);
-        outside.reply()
-    };
-    let received = |flags| {
-        let answer = sent(ACK).with_kind(Kind::Tcp(flags));
-        scene.becomes(INWARDS, &answer, Reason::MasqueradeReply, &answer.to(syn.src));
-    };
-    sent(SYN);
-    let answer = sent(SYN).with_kind(Kind::Tcp(SYN | ACK));
-    scene.becomes(INWARDS, &answer, Reason::MasqueradeReply, &answer.to(syn.src));
-    sent(ACK);
-    scene.wait(timer(Timeout::TcpEstablished) - 1);
-    scene.expire::<A>();
-    scene.becomes(INWARDS, &unknown(1), Reason::Mapped, &unknown(1).to(syn.src));
-    // One that was reset, or that the container has closed, is none.
-    for (n, is_reset) in [(2, true), (4, false)] {
-        if is_reset {
-            received(RST | ACK);
-        } else {
-            sent(FIN | ACK);
-        }
-        scene.wait(timer(Timeout::Mapping) - 1);
-        scene.becomes(INWARDS, &unknown(n), Reason::Mapped, &unknown(n).to(syn.src));
-        scene.wait(1);
-        scene.stays(FROM_UPLINK, &unknown(n + 1), Reason::NotOurs);
-        sent(SYN);
-    }
-}
-
-fn a_mapping_ends_with_its_container<A: Family>(datapath: Datapath) {
-    let scene = scene(datapath, &[NET_A]);
-    let given = source::<A>(&scene, &call(Kind::Udp, 2, 5000));
-    scene.bump_generation(slot(NET_A, 2));
-    scene.stays(FROM_UPLINK, &stranger(Kind::Udp, given), Reason::NotOurs);
-    assert_eq!(source::<A>(&scene, &call(Kind::Udp, 3, 5000)), given);
-    gets_in(&scene, &stranger(Kind::Udp, given), (A::inside(NET_A, 3), 5000));
-}
-
 fn a_port_of_the_hosts_own_is_not_mapped<A: Family>(datapath: Datapath) {
     let mut scene = scene(datapath, &[NET_A]);
     A::store(&scene.tables).host_sockets.borrow_mut().insert((17, 5000));
@@ -352,20 +259,6 @@ fn a_port_of_the_hosts_own_is_not_mapped<A: Family>(datapath: Datapath) {
     scene.stays(FROM_UPLINK, &stranger(Kind::Udp, (A::host(1), 5000)), Reason::NotOurs);
 }
 
-fn a_socket_that_the_host_opens_later_gets_what_is_new<A: Family>(datapath: Datapath) {
-    let scene = scene(datapath, &[NET_A]);
-    let call = call::<A>(Kind::Udp, 2, 5000);
-    let given = source(&scene, &call);
-    let old = stranger(Kind::Udp, given);
-    gets_in(&scene, &old, call.src);
-    A::store(&scene.tables).host_sockets.borrow_mut().insert((17, 5000));
-    gets_in(&scene, &old, call.src);
-    let new = old.from((A::outside(78), 1));
-    scene.stays(FROM_UPLINK, &new, Reason::NotOurs);
-    A::store(&scene.tables).host_sockets.borrow_mut().clear();
-    gets_in(&scene, &new, call.src);
-}
-
 /// Where a packet could not be told from the host's own, the flow that it is of gets another port; or the
 /// host's connection does, if it is the later one.
 fn a_connection_of_the_hosts_makes_one_flow_differ<A: Family>(datapath: Datapath) {
@@ -377,32 +270,6 @@ fn a_connection_of_the_hosts_makes_one_flow_differ<A: Family>(datapath: Datapath
     assert_ne!(source(&scene, &call.to(peer)), given);
     assert_eq!(source(&scene, &call.to((A::outside(11), 99))), given);
     scene.stays(FROM_UPLINK, &stranger(Kind::Udp, given).from(peer), Reason::NotOurs);
-}
-
-fn a_port_that_is_published_or_reserved_later_is_given_up<A: Family>(datapath: Datapath) {
-    let mut scene = scene(datapath, &[NET_A]);
-    let call = call::<A>(Kind::Udp, 2, 5000);
-    let given = source(&scene, &call);
-    let leads_to =
-        A::store(&scene.tables).published[&published_key(A::UNSPECIFIED, 17, crate::scene::DNS)];
-    let key = published_key(A::UNSPECIFIED, 17, 5000);
-    A::store_mut(&mut scene.tables).published.insert(key, leads_to);
-    let client = stranger(Kind::Udp, given);
-    let (reason, _) = scene.run(INWARDS, &client);
-    assert_eq!(reason, Reason::Published);
-    // The flow that was there goes on; what is new has a mapping elsewhere.
-    assert_eq!(source(&scene, &call), given);
-    let moved = source(&scene, &call.to((A::outside(10), 99)));
-    assert_ne!(moved, given);
-    gets_in(&scene, &stranger(Kind::Udp, moved), call.src);
-    scene.tables.reserved_ports.insert(moved.1);
-    assert_ne!(source(&scene, &call.to((A::outside(11), 99))), moved);
-    // And nothing is left when all have ended.
-    scene.wait(scene.tables.config.timeout(Timeout::TcpEstablished));
-    scene.expire::<A>();
-    scene.wait(scene.tables.config.timeout(Timeout::Mapping));
-    scene.expire::<A>();
-    assert_eq!(scene.halves::<A>(), []);
 }
 
 fn flows_of_others_keep_off_mapped_ports<A: Family>(datapath: Datapath) {
@@ -423,24 +290,6 @@ fn a_mapping_keeps_off_a_port_that_its_first_flow_cannot_have<A: Family>(datapat
     assert_ne!(given.1, 5000);
     assert_eq!(source(&scene, &call.to((A::outside(10), 99))), given);
     gets_in(&scene, &stranger(Kind::Udp, given), call.src);
-}
-
-/// RFC 4787 REQ-11: it does not fall back to another kind of mapping.
-fn without_a_free_port_there_is_no_mapping_until_one_is_idle<A: Family>(datapath: Datapath) {
-    let scene = scene(datapath, &[NET_A]);
-    // The smallest class of ports is every port that there is for one of them.
-    for port in 1..=511 {
-        assert_eq!(source::<A>(&scene, &call(Kind::Udp, 2, port)).1, port);
-    }
-    let late = call::<A>(Kind::Udp, 3, 80).to((A::outside(10), 99));
-    scene.stays(OUTWARDS, &late, Reason::SourcePortsExhausted);
-    scene.wait(scene.tables.config.timeout(Timeout::Udp) - 1);
-    scene.stays(OUTWARDS, &late, Reason::SourcePortsExhausted);
-    // What was not used for a while gives way.
-    scene.wait(1);
-    let given = source(&scene, &late);
-    gets_in(&scene, &stranger(Kind::Udp, given), late.src);
-    assert_eq!(scene.halves::<A>().iter().filter(|(key, _)| key.zone != 0).count(), 2 * 511);
 }
 
 /// RFC 6888 REQ-4: nobody outside fills the table.
@@ -478,23 +327,6 @@ fn the_other_cpus_mapping_wins<A: Family>(datapath: Datapath) {
     assert_ne!(given.1, 5000, "the twin's");
     assert_eq!(source(&scene, &other), given);
     gets_in(&scene, &stranger(Kind::Udp, given), one.src);
-}
-
-fn what_is_forgotten_leaves_nothing_behind<A: Family>(datapath: Datapath) {
-    let scene = scene(datapath, &[NET_A, NET_B]);
-    let server = call::<A>(Kind::Udp, 3, 5000);
-    let outside = source(&scene, &server);
-    gets_in(&scene, &stranger(Kind::Udp, outside), server.src);
-    let request = Message::new(Kind::Udp, (A::inside(NET_B, 2), 4000), outside);
-    scene.translated(from_endpoint(NET_B, 2), &request, Reason::MasqueradedRedirected);
-    let mapped = scene.halves::<A>().iter().filter(|(key, _)| key.zone != 0).count();
-    assert_eq!((mapped, scene.halves::<A>().len()), (4, 10));
-    let count = |slot| scene.tables.flow_counts.borrow()[&slot];
-    assert_eq!((count(slot(NET_A, 3)), count(slot(NET_B, 2))), (3, 2));
-    scene.wait(scene.tables.config.timeout(Timeout::Mapping));
-    scene.expire::<A>();
-    assert_eq!(scene.halves::<A>(), []);
-    assert_eq!((count(slot(NET_A, 3)), count(slot(NET_B, 2))), (0, 0));
 }
 
 /// The outside port of a container's.
