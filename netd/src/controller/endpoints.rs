@@ -76,7 +76,9 @@ impl Controller {
         let network = self.desired.network(&endpoint.network)?.number;
         self.datapath.end_flows([FlowCount::of_network(network)])?;
         self.plug(endpoint, ifindex).await?;
-        // Its neighbours may remember another container by this address.
+        // Its neighbours may remember another container by this address. Until its own end can send and the
+        // host's is open for what it sends, they would not hear of it.
+        self.netlink.until_operational(&endpoint.host_ifname).await?;
         let announced = sandbox.announce(&endpoint.ifname, endpoint.mac.0).await;
         announced.map_err(in_sandbox(endpoint))
     }

@@ -1,5 +1,7 @@
 //! Links: reading them, plugging a veth into a bridge, deleting.
 
+use std::time::Duration;
+
 use netlink_packet_core::NLM_F_REQUEST;
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -7,11 +9,16 @@ use netlink_packet_route::{
 };
 use nix::errno::Errno;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
+use tokio::time::{Instant, sleep};
 
 use super::{Netlink, NetlinkError, Request};
 
 /// The loopback device of every network namespace (the kernel's LOOPBACK_IFINDEX).
 pub const LOOPBACK_IFINDEX: u32 = 1;
+
+/// How long a link is waited for that has all it needs.
+const OPERATIONAL_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 
 /// IFNAMSIZ without the terminating zero.
 const IFNAME_BYTES: usize = 15;
@@ -61,6 +68,20 @@ impl Netlink {
     pub async fn link_named(&self, ifname: &str) -> Result<Link, NetlinkError> {
         let link = self.find_link(LinkMessageBuilder::<LinkUnspec>::new().name(ifname).build());
         link.await?.ok_or_else(|| NetlinkError::NoDevice { ifname: ifname.to_owned() })
+    }
+
+    /// Waits until a link whose other end is up can send, and is a bridge's port for what it receives: the kernel
+    /// gets round to that some time after (`linkwatch`), as late as a second. One that somebody sets down
+    /// meanwhile is given up on.
+    pub async fn until_operational(&self, ifname: &str) -> Result<Link, NetlinkError> {
+        let deadline = Instant::now() + OPERATIONAL_WITHIN;
+        loop {
+            let link = self.link_named(ifname).await?;
+            if link.operational || Instant::now() >= deadline {
+                return Ok(link);
+            }
+            sleep(LOOK_AGAIN_AFTER).await;
+        }
     }
 
     async fn find_link(&self, message: LinkMessage) -> Result<Option<Link>, NetlinkError> {

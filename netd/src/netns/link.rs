@@ -3,27 +3,17 @@
 //! A netlink socket stays in the namespace that it was made in, so a thread makes it inside and
 //! the requests are made from outside.
 
-use std::{net::IpAddr, pin::pin, time::Duration};
+use std::{net::IpAddr, pin::pin};
 
 use futures_util::future::{Either, select};
 use ipnet::IpNet;
-use tokio::{
-    runtime,
-    time::{Instant, sleep},
-};
+use tokio::runtime;
 
 use super::{EnterError, Sandbox};
 use crate::{
-    netlink::{
-        Netlink, NetlinkError,
-        link::{LOOPBACK_IFINDEX, Link},
-    },
+    netlink::{Netlink, NetlinkError, link::LOOPBACK_IFINDEX},
     sysctl::{self, ApplyError, Family, Sysctl},
 };
-
-/// How long a link is waited for that has all it needs: one that somebody sets down meanwhile is not.
-const OPERATIONAL_WITHIN: Duration = Duration::from_secs(1);
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 
 /// What a link inside a sandbox is to become.
 #[derive(Debug, Clone)]
@@ -62,7 +52,7 @@ impl Sandbox {
     /// what it was (`arp_notify`, `ndisc_notify`).
     pub async fn announce(&self, ifname: &str, mac: [u8; 6]) -> Result<(), SandboxLinkError> {
         self.with_netlink(async |netlink| {
-            let ifindex = until_operational(&netlink, ifname).await?.ifindex;
+            let ifindex = netlink.until_operational(ifname).await?.ifindex;
             netlink.set_mac(ifindex, mac).await
         })
         .await
@@ -109,19 +99,6 @@ impl Sandbox {
             Either::Left((result, _)) => Ok(result?),
             Either::Right(((), _)) => unreachable!("serving never ends"),
         }
-    }
-}
-
-/// Waits until a link whose other end is up can send: the kernel gets round to it some time after (`linkwatch`),
-/// with no more to wait for than its own work.
-async fn until_operational(netlink: &Netlink, ifname: &str) -> Result<Link, NetlinkError> {
-    let deadline = Instant::now() + OPERATIONAL_WITHIN;
-    loop {
-        let link = netlink.link_named(ifname).await?;
-        if link.operational || Instant::now() >= deadline {
-            return Ok(link);
-        }
-        sleep(LOOK_AGAIN_AFTER).await;
     }
 }
 
