@@ -65,6 +65,14 @@ impl Arrival {
             other => Self::Other(other),
         }
     }
+
+    /// See [`Ip::ports`].
+    pub fn ports(self) -> Option<Ports> {
+        match self {
+            Self::Ip(ip) => ip.ports,
+            Self::Arp | Self::BrokenIp | Self::Tagged | Self::Other(_) => None,
+        }
+    }
 }
 
 fn ipv4(packet: &[u8]) -> Option<Ip> {

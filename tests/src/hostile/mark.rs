@@ -4,6 +4,8 @@
 //! them is in every fragment of 16 bytes, and in what an ICMP error quotes. A packet is made again from
 //! its number; nothing of what was sent has to be kept.
 
+use super::arrival::Ports;
+
 /// Length of a mark. Units: bytes.
 pub const LEN: usize = 8;
 
@@ -17,7 +19,7 @@ pub enum Mark {
     Attack(u32),
     /// A control with this number: a packet that has to arrive.
     Control(u32),
-    /// A packet of the run whose number has been cut off.
+    /// A packet of the run whose number has been cut off, or translated.
     CutOff,
 }
 
@@ -45,23 +47,31 @@ impl Marks {
         std::array::from_fn(|at| if at < 4 { run[at] } else { number[at - 4] })
     }
 
-    /// The mark in a frame: one that is there twice, else the last one. Where a trick has moved a header
-    /// onto a mark, a translation may have changed that one.
-    pub fn find(self, frame: &[u8]) -> Option<Mark> {
-        let mut last = None;
-        for at in 0..frame.len().saturating_sub(self.run.len() - 1) {
+    /// The mark in a frame with these ports: one that is there twice, else the last one. Where a trick has
+    /// moved a header onto a mark, a translation may have changed that one; if it is the only one, nobody
+    /// can say which number it had.
+    pub fn find(self, frame: &[u8], ports: Option<Ports>) -> Option<Mark> {
+        let starts = (0..frame.len().saturating_sub(self.run.len() - 1))
             // The first byte alone decides most of the time.
-            if frame[at] != self.run[0] || frame[at..at + 4] != self.run {
-                continue;
-            }
+            .filter(|at| frame[*at] == self.run[0] && frame[*at..*at + 4] == self.run);
+        let (mut last, mut is_alone) = (None, true);
+        for at in starts {
             let Some(mark) = frame.get(at + 4..at + LEN).map(numbered) else {
                 return last.or(Some(Mark::CutOff));
             };
+            is_alone = last.is_none();
             if last.replace(mark) == Some(mark) {
                 break;
             }
         }
-        last
+        let is_header = ports.is_some_and(|(_, sport, dport)| self.are_ports(sport, dport));
+        if is_alone && is_header { last.and(Some(Mark::CutOff)) } else { last }
+    }
+
+    /// Whether a mark stands where the ports are.
+    fn are_ports(self, sport: u16, dport: u16) -> bool {
+        let [a, b, c, d] = self.run;
+        [sport, dport] == [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]
     }
 }
 
@@ -82,10 +92,24 @@ mod tests {
         let marks = Marks::new(7);
         for mark in [Mark::Attack(0x0102_0304), Mark::Control(5)] {
             let frame = [&[0; 33][..], &marks.bytes(mark)].concat();
-            assert_eq!(marks.find(&frame), Some(mark));
-            assert_eq!(marks.find(&frame[..39]), Some(Mark::CutOff));
-            assert_eq!(marks.find(&frame[..33]), None);
-            assert_eq!(Marks::new(8).find(&frame), None, "another run's");
+            assert_eq!(marks.find(&frame, None), Some(mark));
+            assert_eq!(marks.find(&frame[..39], None), Some(Mark::CutOff));
+            assert_eq!(marks.find(&frame[..33], None), None);
+            assert_eq!(Marks::new(8).find(&frame, None), None, "another run's");
         }
+    }
+
+    #[test]
+    fn a_mark_that_became_a_header_is_not_believed_alone() {
+        let marks = Marks::new(7);
+        let mark = marks.bytes(Mark::Attack(0x0102_0304));
+        let [sport, dport] = [0, 2].map(|at| u16::from_be_bytes([mark[at], mark[at + 1]]));
+        let ports = Some((17, sport, dport));
+        // An option list as long as a header can be, and a datagram of eight bytes.
+        let frame = [&[0; 74][..], &mark].concat();
+        assert_eq!(marks.find(&frame, ports), Some(Mark::CutOff));
+        assert_eq!(marks.find(&frame, Some((17, sport, 7))), Some(Mark::Attack(0x0102_0304)));
+        let followed = [&frame[..], &mark].concat();
+        assert_eq!(marks.find(&followed, ports), Some(Mark::Attack(0x0102_0304)));
     }
 }

@@ -83,7 +83,7 @@ impl<'a> Observers<'a> {
     fn is_allowed(&mut self, at: usize, frame: &[u8]) -> bool {
         let arrival = Arrival::read(frame);
         let scene = &self.attack.scene;
-        match self.attack.marks.find(frame) {
+        match self.attack.marks.find(frame, arrival.ports()) {
             Some(Mark::Control(number)) => {
                 self.seen.controls.insert((number, at));
             }
@@ -124,14 +124,14 @@ impl<'a> Observers<'a> {
     }
 
     fn describe(&mut self, at: usize, frame: &[u8]) {
-        let sent = match self.attack.marks.find(frame) {
+        let arrival = Arrival::read(frame);
+        let sent = match self.attack.marks.find(frame, arrival.ports()) {
             Some(Mark::Attack(number)) => Some((number, self.attack.packet(number))),
             Some(Mark::Control(_) | Mark::CutOff) | None => None,
         };
         let sent = sent.as_ref();
         let stations = &self.attack.scene.stations;
         let name = stations[at].name;
-        let arrival = Arrival::read(frame);
         let from = sent.map_or("nobody", |(_, sent)| stations[sent.attacker].name);
         let carries = sent.and_then(|(_, sent)| sent.names.iter().find(|name| name.0 == "carries"));
         let what = carries.map_or("a frame without a number", |name| name.1);
