@@ -84,6 +84,7 @@ fn a_flood_of_syns_leaves_everybody_elses_connections_alone() {
                     send_frames(&world.client, "eth0", &volley(family, first));
                 }
             });
+            let _end = SetAtEnd(&is_over);
             let is_full = || (displaced(&world) > before).then_some(());
             within(FILLING, is_full).expect("the table gets full");
             for port in [8080, 8081] {
@@ -91,7 +92,6 @@ fn a_flood_of_syns_leaves_everybody_elses_connections_alone() {
                 fetch(&app.namespace, at(family.client(), 80));
                 kept.fetch();
             }
-            is_over.store(true, Ordering::Relaxed);
         });
         kept.fetch();
         // Most of the flood's flows have given way to those that came after them.
@@ -108,6 +108,15 @@ fn a_flood_of_syns_leaves_everybody_elses_connections_alone() {
         );
     }
     eventually("the daemon has said so", || world.daemon.log().contains("nine tenths full"));
+}
+
+/// Ends the flood with the scope, also where a condition is not met.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn number(variable: &str) -> Option<u32> {
