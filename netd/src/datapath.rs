@@ -9,10 +9,12 @@ mod batch;
 pub(crate) mod conntrack;
 pub(crate) mod expiry;
 mod flow_counts;
+mod layout;
 mod load;
 #[cfg(feature = "packet-log")]
 mod packet_log;
 mod pins;
+mod programs;
 mod synced;
 mod tables;
 mod xdp;
@@ -20,7 +22,6 @@ mod xdp;
 use std::{collections::BTreeSet, io, path::PathBuf};
 
 use aya::{
-    Ebpf,
     maps::{Array, Map, MapData, MapError, PerCpuArray},
     programs::ProgramError,
 };
@@ -31,11 +32,13 @@ use netd_common::{
 };
 use thiserror::Error;
 
-pub(crate) use attach::Side;
+pub(crate) use attach::{Carried, HANDLE, PRIORITY, Side};
 pub(crate) use pins::Pins;
 pub(crate) use xdp::XdpError;
 
 use crate::programmed::Programmed;
+use layout::Layout;
+use programs::Programs;
 use tables::Tables;
 
 /// Why the data path could not do what it was asked to.
@@ -49,8 +52,15 @@ pub(crate) enum DatapathError {
     NoProgram { name: &'static str },
     #[error("eBPF map {name} could not be read or written")]
     Map { name: &'static str, source: MapError },
-    #[error("eBPF map {name} is not in the object")]
-    NoMap { name: &'static str },
+    #[error("{path} is gone, and other pins with it: restart netd")]
+    PinsGone { path: PathBuf },
+    #[error("{path} cannot be read")]
+    PinnedMap { path: PathBuf, source: MapError },
+    #[error(
+        "{path} is not the map that this netd would make there (it has {found}; wanted: {wanted}): run the netd \
+         that made it, or remove everything with its `netd stop --detach`"
+    )]
+    Layout { path: PathBuf, found: Layout, wanted: Layout },
     #[error("the programs could not be attached to {ifname}")]
     Attach { ifname: String, source: aya::programs::ProgramError },
     #[error("{ifname} cannot carry classifiers")]
@@ -67,7 +77,7 @@ pub(crate) enum DatapathError {
 
 /// The loaded data path.
 pub(crate) struct Datapath {
-    ebpf: Ebpf,
+    programs: Programs,
     tables: Tables,
     counters: PerCpuArray<MapData, Counter>,
     config: DatapathConfig,
@@ -76,8 +86,8 @@ pub(crate) struct Datapath {
 }
 
 impl Datapath {
-    /// Loads the programs over the pinned maps, which are made where they are missing, and hooks the
-    /// host's sockets.
+    /// Opens programs and maps, which are loaded and made where they are missing, and hooks the host's
+    /// sockets.
     pub(crate) fn open(
         pins: &Pins,
         cgroup: &std::path::Path,
@@ -85,14 +95,28 @@ impl Datapath {
         max_flows: u32,
     ) -> Result<Self, DatapathError> {
         check_owner(pins, config.netns_cookie)?;
-        let mut ebpf = load::load(pins, max_flows)?;
+        let programs = Programs::open(pins, max_flows)?;
         let max_flows = load::held_flows(pins)?;
-        let tables = Tables::take(&mut ebpf)?;
-        let counters = load::take_map(&mut ebpf, "COUNTERS")?;
-        let mut this = Self { ebpf, tables, counters, config, max_flows };
+        let tables = Tables::open(pins)?;
+        let counters = load::open_map(pins, "COUNTERS", Map::PerCpuArray)?;
+        let mut this = Self { programs, tables, counters, config, max_flows };
         this.configure(config)?;
-        attach::hook_sockets(&mut this.ebpf, pins, cgroup)?;
+        attach::hook_sockets(&this.programs, pins, cgroup)?;
         Ok(this)
+    }
+
+    /// Whether a device that carries the classifiers with these numbers carries the programs of that side.
+    pub(crate) fn is_attached(
+        &mut self,
+        carried: Carried,
+        side: Side,
+    ) -> Result<bool, DatapathError> {
+        attach::is_attached(&mut self.programs, carried, side)
+    }
+
+    /// Lets go of the programs of other builds: no device carries them any more.
+    pub(crate) fn forget_other_programs(&self) -> Result<(), DatapathError> {
+        self.programs.forget_others()
     }
 
     /// Changes timers and switches.
@@ -110,7 +134,7 @@ impl Datapath {
 
     /// Puts the programs of one side on a device, in place of older ones.
     pub(crate) fn attach(&mut self, ifname: &str, side: Side) -> Result<(), DatapathError> {
-        attach::attach(&mut self.ebpf, ifname, side)
+        attach::attach(&mut self.programs, ifname, side)
     }
 
     /// Takes our programs off a device.
@@ -120,7 +144,7 @@ impl Datapath {
 
     /// Puts the XDP program on a device, in place of an older one of ours.
     pub(crate) fn attach_xdp(&mut self, pins: &Pins, ifindex: u32) -> Result<(), XdpError> {
-        xdp::attach(&mut self.ebpf, pins, ifindex)
+        xdp::attach(&self.programs, pins, ifindex)
     }
 
     /// Takes the XDP program off every device but these; answers with the indices of those it was on.

@@ -8,7 +8,7 @@ use netd_tests::{
     family::Family,
     netns::Namespace,
     servers::{self, Server},
-    topology::{Container, World, at},
+    topology::{Container, UPLINK, World, at},
 };
 
 /// A container `web` that publishes port 8080, and what goes on with it.
@@ -130,6 +130,59 @@ fn a_device_of_somebody_else_is_not_taken_for_our_own() {
     let addresses =
         world.host.run(&format!("ip -oneline address show dev {bridge} scope global")).ok();
     assert_eq!(addresses, "");
+}
+
+/// The classifiers on a device, each with its program's number.
+fn classifiers(world: &World, ifname: &str) -> String {
+    let on = |place| world.host.run(&format!("tc filter show dev {ifname} {place}")).ok();
+    on("ingress") + &on("egress")
+}
+
+#[test]
+fn a_daemon_of_the_same_build_leaves_the_programs_that_it_finds() {
+    let mut world = World::new();
+    let mut web = Web::new(&world);
+    let veth = world.host_ifname(&web.container).unwrap();
+    let bridge = world.netd("network inspect front --json").json()[0]["bridge"].take();
+    let devices = [UPLINK, &veth, bridge.as_str().unwrap()];
+    let before = devices.map(|device| classifiers(&world, device));
+    assert!(before.iter().all(|found| found.matches(" id ").count() == 2), "{before:?}");
+    world.daemon.kill();
+    world.daemon.start();
+    assert_eq!(devices.map(|device| classifiers(&world, device)), before);
+    // What somebody has taken away meanwhile is put back, by the same programs.
+    world.daemon.kill();
+    world.host.run(&format!("tc qdisc del dev {veth} clsact")).ok();
+    world.daemon.start();
+    assert_eq!(devices.map(|device| classifiers(&world, device)), before);
+    web.check(&world);
+    // So is a half of them, and what somebody else has put in its place.
+    world.daemon.kill();
+    world.host.run(&format!("tc filter del dev {veth} ingress")).ok();
+    world.daemon.start();
+    assert_eq!(devices.map(|device| classifiers(&world, device)), before);
+    web.check(&world);
+}
+
+#[test]
+fn a_pinned_map_that_is_another_is_refused_and_left_alone() {
+    let mut world = World::new();
+    let mut web = Web::new(&world);
+    world.daemon.kill();
+    let maps = world.daemon.bpffs().join(format!("v{}/maps", netd_common::ABI_VERSION));
+    let (right, wrong) = (maps.join("NETWORKS"), maps.join("SLOTS"));
+    let aside = maps.join("aside");
+    fs::rename(&right, &aside).unwrap();
+    fs::rename(&wrong, &right).unwrap();
+    let config = world.daemon.config();
+    let line = format!("run {} --config {}", world.daemon.remains(), config.display());
+    let error = world.refused(&line);
+    assert!(error.contains("maps/NETWORKS is not the map"), "{error}");
+    web.check(&world);
+    fs::rename(&right, &wrong).unwrap();
+    fs::rename(&aside, &right).unwrap();
+    world.daemon.start();
+    web.check(&world);
 }
 
 #[test]

@@ -190,6 +190,14 @@ fn the_program_outlives_the_daemon_and_is_replaced_by_the_next_one() {
     assert_eq!(xdp(&world, UPLINK), Some(first));
 
     world.daemon.start_with(&["--xdp", "drop"]);
+    assert_eq!(xdp(&world, UPLINK), Some(first));
+    assert_eq!(pins(), count);
+
+    // Another build has programs of its own.
+    world.daemon.kill();
+    let loaded = world.daemon.bpffs().join(versioned("progs/current"));
+    fs::remove_file(&loaded).unwrap();
+    world.daemon.start_with(&["--xdp", "drop"]);
     let second = xdp(&world, UPLINK).unwrap();
     assert_ne!(second, first);
     assert_eq!(pins(), count);
@@ -197,6 +205,7 @@ fn the_program_outlives_the_daemon_and_is_replaced_by_the_next_one() {
 
     // What a daemon with other maps has left is taken up likewise.
     world.daemon.kill();
+    fs::remove_file(&loaded).unwrap();
     let other = world.daemon.bpffs().join("v0/links");
     fs::create_dir_all(&other).unwrap();
     for pin in fs::read_dir(&links).unwrap().map(|entry| entry.unwrap().path()) {

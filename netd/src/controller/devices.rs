@@ -1,12 +1,15 @@
 //! Which devices carry our programs: uplinks, bridges, and the ports of bridges that are not ours.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
 
 use tracing::{info, warn};
 
 use super::{Controller, in_one_line, xdp::Xdp};
 use crate::{
-    datapath::{Datapath, Side},
+    datapath::{Carried, Datapath, DatapathError, Side},
     netlink::{link::Link, monitor::HostEvent},
     uplinks::Uplink,
 };
@@ -21,6 +24,8 @@ pub(super) struct Devices {
     bridges: BTreeSet<u32>,
     /// Ports that somebody else has plugged into them.
     strangers: BTreeSet<u32>,
+    /// What an earlier daemon has left on devices, until that is looked at.
+    pub(super) left: BTreeMap<u32, Carried>,
     /// What has become of the XDP program, by uplink.
     pub(super) xdp: BTreeMap<u32, Xdp>,
 }
@@ -114,13 +119,29 @@ impl Controller {
     /// Whether the programs are on the device now. A failure is said, and tried again at the host's next
     /// change.
     fn attach(&mut self, name: &str, side: Side) -> bool {
-        match self.datapath.attach(name, side) {
+        match self.attach_unless_left(name, side) {
             Ok(()) => true,
             Err(error) => {
                 warn!(device = name, error = in_one_line(&error), "programs not attached");
                 false
             }
         }
+    }
+
+    /// Attaches the programs, unless an earlier daemon has left these very ones there.
+    pub(super) fn attach_unless_left(
+        &mut self,
+        name: &str,
+        side: Side,
+    ) -> Result<(), DatapathError> {
+        let ifindex = self.host.ifindex(name);
+        let left = ifindex.and_then(|ifindex| self.devices.left.remove(&ifindex));
+        if let Some(left) = left
+            && self.datapath.is_attached(left, side)?
+        {
+            return Ok(());
+        }
+        self.datapath.attach(name, side)
     }
 
     fn warn_of_missing_uplinks(&self, uplinks: &[Uplink]) {
@@ -131,18 +152,11 @@ impl Controller {
         }
     }
 
-    /// Takes our programs off every link that should not carry them: an earlier daemon may have been told
-    /// of other uplinks.
-    pub(super) fn detach_others(&self) {
-        let endpoints = self.desired.endpoints.values();
-        let endpoints: BTreeSet<&str> = endpoints.map(|e| e.host_ifname.as_str()).collect();
-        let Devices { uplinks, bridges, strangers, xdp: _ } = &self.devices;
-        for link in self.host.links() {
-            let is_ours = uplinks.contains_key(&link.ifindex)
-                || bridges.contains(&link.ifindex)
-                || strangers.contains(&link.ifindex)
-                || endpoints.contains(link.name.as_str());
-            if !is_ours {
+    /// Takes our programs off every device that an earlier daemon has left them on and that is not to carry
+    /// them: it may have been told of other uplinks.
+    pub(super) fn detach_others(&mut self) {
+        for ifindex in mem::take(&mut self.devices.left).into_keys() {
+            if let Some(link) = self.host.links().iter().find(|link| link.ifindex == ifindex) {
                 Datapath::detach(&link.name);
             }
         }

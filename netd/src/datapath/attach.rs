@@ -6,24 +6,31 @@
 
 use std::{fs::File, io, mem, path::Path};
 
-use aya::{
-    Ebpf,
-    programs::{
-        CgroupAttachMode, ProgramError, SchedClassifier, TcAttachType,
-        links::FdLink,
-        tc::{
-            NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
-        },
-    },
+use aya::programs::{
+    CgroupAttachMode, ProgramError, SchedClassifier, TcAttachType,
+    links::{FdLink, PinnedLink},
+    tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
 };
 use netd_common::names;
 
-use super::{DatapathError, load, pins::Pins};
+use super::{
+    DatapathError,
+    load::program_error,
+    pins::Pins,
+    programs::{Programs, SOCKET_HOOKS, id_of},
+};
 
 /// Before the filters of others: what netd drops is nobody else's to see, and what it passes goes on to
 /// them.
-const PRIORITY: u16 = 1;
-const HANDLE: TcHandle = TcHandle::new(0, 0x6e64);
+pub(crate) const PRIORITY: u16 = 1;
+pub(crate) const HANDLE: u16 = 0x6e64;
+
+/// The numbers of the programs that are our classifiers on a device, as far as it has any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Carried {
+    pub(crate) ingress: Option<u32>,
+    pub(crate) egress: Option<u32>,
+}
 
 /// Which programs a device gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +59,31 @@ impl Side {
     }
 }
 
+/// Whether what a device carries are the programs of a side.
+pub(super) fn is_attached(
+    programs: &mut Programs,
+    carried: Carried,
+    side: Side,
+) -> Result<bool, DatapathError> {
+    for (hook, name) in side.programs() {
+        let id = id_of(programs.hook(name)?).map_err(program_error(name))?;
+        let found = match hook {
+            TcAttachType::Egress => carried.egress,
+            TcAttachType::Ingress | TcAttachType::Custom(_) => carried.ingress,
+        };
+        if found != Some(id) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Attaches both programs, or replaces those that are there without a gap.
-pub(super) fn attach(ebpf: &mut Ebpf, ifname: &str, side: Side) -> Result<(), DatapathError> {
+pub(super) fn attach(
+    programs: &mut Programs,
+    ifname: &str,
+    side: Side,
+) -> Result<(), DatapathError> {
     match qdisc_add_clsact(ifname) {
         Err(error) if !is_already_there(&error) => {
             return Err(DatapathError::Clsact { ifname: ifname.to_owned(), source: error });
@@ -61,8 +91,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, ifname: &str, side: Side) -> Result<(), Da
         _ => {}
     }
     for (hook, name) in side.programs() {
-        let program = load::hook(ebpf, name)?;
-        put(program, ifname, hook)
+        put(programs.hook(name)?, ifname, hook)
             .map_err(|source| DatapathError::Attach { ifname: ifname.to_owned(), source })?;
     }
     Ok(())
@@ -73,11 +102,11 @@ fn put(
     ifname: &str,
     hook: TcAttachType,
 ) -> Result<(), ProgramError> {
-    let ours = SchedClassifierLink::attached(ifname, hook, PRIORITY, HANDLE, None)?;
+    let ours = SchedClassifierLink::attached(ifname, hook, PRIORITY, handle(), None)?;
     let link = match program.attach_to_link(ours) {
         Ok(link) => link,
         Err(_) => {
-            let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+            let options = NlOptions { priority: PRIORITY, handle: handle(), classid: None };
             program.attach_with_options(ifname, hook, TcAttachOptions::Netlink(options))?
         }
     };
@@ -102,23 +131,31 @@ fn is_already_there(error: &TcError) -> bool {
 pub(super) fn detach(ifname: &str) {
     for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
         // Dropping the link is what detaches it.
-        drop(SchedClassifierLink::attached(ifname, hook, PRIORITY, HANDLE, None));
+        drop(SchedClassifierLink::attached(ifname, hook, PRIORITY, handle(), None));
     }
 }
 
-/// Hooks connect() at the root of the cgroup tree. The programs leave every network namespace but the
-/// host's alone. New hooks are on before old ones go, which is harmless: what the first has rewritten,
-/// the second does not match.
+fn handle() -> TcHandle {
+    TcHandle::new(0, HANDLE)
+}
+
+/// Hooks connect() at the root of the cgroup tree, unless that is done. The programs leave every network
+/// namespace but the host's alone. New hooks are on before old ones go, which is harmless: what the first has
+/// rewritten, the second does not match.
 pub(super) fn hook_sockets(
-    ebpf: &mut Ebpf,
+    programs: &Programs,
     pins: &Pins,
     cgroup: &Path,
 ) -> Result<(), DatapathError> {
     let pin_error = |source| DatapathError::Pin { path: cgroup.to_owned(), source };
     let directory = File::open(cgroup).map_err(pin_error)?;
-    for name in [names::CONNECT_V4, names::CONNECT_V6] {
-        let program = load::socket_hook(ebpf, name)?;
+    for (name, hook) in SOCKET_HOOKS {
+        let mut program = programs.socket_hook(name, hook)?;
         let error = |source| DatapathError::Cgroup { path: cgroup.to_owned(), source };
+        let path = pins.link(name);
+        if hooked(&path) == Some(program.info().map_err(error)?.id()) {
+            continue;
+        }
         // A link coexists with the programs of others, whatever aya calls the mode.
         let id = program.attach(&directory, CgroupAttachMode::Single).map_err(error)?;
         let link: FdLink = program
@@ -126,11 +163,17 @@ pub(super) fn hook_sockets(
             .map_err(error)?
             .try_into()
             .map_err(|_| error(ProgramError::NotAttached))?;
-        let (path, new) = (pins.link(name), pins.link(&format!("{name}_new")));
+        let new = pins.link(&format!("{name}_new"));
         let _ = std::fs::remove_file(&new);
         let pin_error = |source| DatapathError::PinObject { path: path.clone(), source };
         link.pin(&new).map_err(pin_error)?;
         std::fs::rename(&new, &path).map_err(|source| DatapathError::Pin { path, source })?;
     }
     Ok(())
+}
+
+/// The number of the program behind a pinned link.
+fn hooked(path: &Path) -> Option<u32> {
+    let link = FdLink::from(PinnedLink::from_pin(path).ok()?);
+    Some(link.info().ok()?.program_id())
 }

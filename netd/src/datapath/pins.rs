@@ -2,20 +2,24 @@
 //!
 //! ```text
 //! BPFFS/v1/maps/CONNTRACK_V4 ...       one folder a version of the ABI
-//!          progs/expire_flows
+//!          progs/OBJECT/from_uplink ...   one folder an eBPF object
+//!          progs/current -> OBJECT        whose programs are all loaded
 //!          links/connect_v4, xdp_2 ...    socket hooks, and XDP by interface index
 //! ```
 
 use std::{
     fs::{self, DirBuilder},
     io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, symlink},
     path::{Path, PathBuf},
 };
 
 use netd_common::ABI_VERSION;
 
 use super::DatapathError;
+
+/// What this build's object is told from others by: its programs have a folder of their own.
+const OBJECT_ID: &str = env!("NETD_OBJECT_ID");
 
 /// The folder of links, below that of a version.
 const LINKS: &str = "links";
@@ -44,14 +48,13 @@ impl Pins {
 
     /// Makes the folders.
     pub(super) fn create(&self) -> Result<(), DatapathError> {
-        for folder in [self.maps(), self.programs(), self.links()] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&folder)
-                .map_err(|source| DatapathError::Pin { path: folder, source })?;
-        }
-        Ok(())
+        [self.maps(), self.programs(), self.links()].into_iter().try_for_each(create)
+    }
+
+    /// Checks that nobody has removed them.
+    pub(super) fn check(&self) -> Result<(), DatapathError> {
+        let path = self.current();
+        if path.is_symlink() { Ok(()) } else { Err(DatapathError::PinsGone { path }) }
     }
 
     /// The pin of a map.
@@ -61,7 +64,42 @@ impl Pins {
 
     /// The pin of a program.
     pub(super) fn program(&self, name: &str) -> PathBuf {
-        self.programs().join(name)
+        self.programs().join(OBJECT_ID).join(name)
+    }
+
+    /// Whether this build's programs are loaded, and those that packets are handed over to are its.
+    pub(super) fn are_programs_current(&self) -> bool {
+        fs::read_link(self.current()).is_ok_and(|object| object == Path::new(OBJECT_ID))
+    }
+
+    /// Makes an empty folder for this build's programs. Until [`Self::make_programs_current`] no build's are
+    /// known to be complete.
+    pub(super) fn renew_programs(&self) -> Result<(), DatapathError> {
+        let folder = self.programs().join(OBJECT_ID);
+        remove(&self.current(), |path| fs::remove_file(path))?;
+        remove(&folder, |path| fs::remove_dir_all(path))?;
+        create(folder)
+    }
+
+    /// Says that this build's programs are all there.
+    pub(super) fn make_programs_current(&self) -> Result<(), DatapathError> {
+        let path = self.current();
+        symlink(OBJECT_ID, &path).map_err(|source| DatapathError::Pin { path, source })
+    }
+
+    /// Removes the pins of other builds' programs.
+    pub(super) fn remove_other_programs(&self) -> Result<(), DatapathError> {
+        let kept = [self.programs().join(OBJECT_ID), self.current()];
+        let entries = fs::read_dir(self.programs())
+            .map_err(|source| DatapathError::Pin { path: self.programs(), source })?;
+        let others = entries.flatten().map(|entry| entry.path());
+        others.filter(|path| !kept.contains(path)).try_for_each(|path| {
+            let is_folder = path.is_dir();
+            remove(
+                &path,
+                |path| if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) },
+            )
+        })
     }
 
     /// The pin of a socket hook, or of XDP on a device.
@@ -91,12 +129,7 @@ impl Pins {
     /// Removes every pin and its folders, links first, so that no program outlives its map.
     pub(super) fn remove(&self) -> Result<(), DatapathError> {
         for folder in [self.links(), self.programs(), self.maps(), self.root.clone()] {
-            match fs::remove_dir_all(&folder) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(DatapathError::Pin { path: folder, source });
-                }
-                _ => {}
-            }
+            remove(&folder, |path| fs::remove_dir_all(path))?;
         }
         // The user's own folder, or one that another version still uses: gone only if it is empty.
         let _ = self.root.parent().map(fs::remove_dir);
@@ -111,7 +144,27 @@ impl Pins {
         self.root.join("progs")
     }
 
+    /// The link to the folder whose programs are all loaded.
+    fn current(&self) -> PathBuf {
+        self.programs().join("current")
+    }
+
     fn links(&self) -> PathBuf {
         self.root.join(LINKS)
+    }
+}
+
+fn create(folder: PathBuf) -> Result<(), DatapathError> {
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    created.map_err(|source| DatapathError::Pin { path: folder, source })
+}
+
+/// Removes what may not be there.
+fn remove(path: &Path, by: impl Fn(&Path) -> io::Result<()>) -> Result<(), DatapathError> {
+    match by(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(DatapathError::Pin { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
     }
 }

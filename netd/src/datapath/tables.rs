@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use aya::{
-    Ebpf,
-    maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, PerCpuValues},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues},
     util::nr_cpus,
 };
 use netd_common::{
@@ -17,8 +16,9 @@ use netd_common::{
 
 use super::{
     DatapathError,
-    load::take_map,
+    load::open_map,
     map_error,
+    pins::Pins,
     synced::{Synced, Table},
 };
 use crate::programmed::{FamilyContents, Programmed};
@@ -79,24 +79,24 @@ const V6_NAMES: [&str; 6] = [
 ];
 
 impl Tables {
-    /// Takes the maps out of the loaded object and reads what they hold.
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+    /// Opens the maps and reads what they hold.
+    pub(super) fn open(pins: &Pins) -> Result<Self, DatapathError> {
         Ok(Self {
-            config: take_map(ebpf, "CONFIG")?,
-            generations: take_map(ebpf, "GENERATIONS")?,
-            flow_limits: synced(ebpf, "FLOW_LIMITS")?,
-            slots: synced(ebpf, "SLOTS")?,
-            traffic: take_map(ebpf, "TRAFFIC")?,
-            networks: synced(ebpf, "NETWORKS")?,
-            isolation_sets: synced(ebpf, "ISOLATION_SETS")?,
-            bridges: synced(ebpf, "BRIDGES")?,
-            trusted_interfaces: synced(ebpf, "TRUSTED_INTERFACES")?,
-            bridge_ports: synced(ebpf, "BRIDGE_PORTS")?,
-            uplinks: synced(ebpf, "UPLINKS")?,
-            uplink_macs: synced(ebpf, "UPLINK_MACS")?,
-            reserved_ports: synced(ebpf, "RESERVED_PORTS")?,
-            v4: FamilyTables::take(ebpf, V4_NAMES)?,
-            v6: FamilyTables::take(ebpf, V6_NAMES)?,
+            config: open_map(pins, "CONFIG", Map::Array)?,
+            generations: open_map(pins, "GENERATIONS", Map::Array)?,
+            flow_limits: synced(pins, "FLOW_LIMITS", Map::Array)?,
+            slots: synced(pins, "SLOTS", Map::HashMap)?,
+            traffic: open_map(pins, "TRAFFIC", Map::PerCpuArray)?,
+            networks: synced(pins, "NETWORKS", Map::Array)?,
+            isolation_sets: synced(pins, "ISOLATION_SETS", Map::HashMap)?,
+            bridges: synced(pins, "BRIDGES", Map::HashMap)?,
+            trusted_interfaces: synced(pins, "TRUSTED_INTERFACES", Map::HashMap)?,
+            bridge_ports: synced(pins, "BRIDGE_PORTS", Map::HashMap)?,
+            uplinks: synced(pins, "UPLINKS", Map::HashMap)?,
+            uplink_macs: synced(pins, "UPLINK_MACS", Map::HashMap)?,
+            reserved_ports: synced(pins, "RESERVED_PORTS", Map::Array)?,
+            v4: FamilyTables::open(pins, V4_NAMES)?,
+            v6: FamilyTables::open(pins, V6_NAMES)?,
         })
     }
 
@@ -108,6 +108,9 @@ impl Tables {
     }
 
     fn write_config(&mut self, config: DatapathConfig) -> Result<(), DatapathError> {
+        if self.config.get(&0, 0).map_err(map_error("CONFIG"))? == config {
+            return Ok(());
+        }
         self.config.set(0, config, 0).map_err(map_error("CONFIG"))
     }
 
@@ -199,15 +202,15 @@ where
     PublishedPort<A>: aya::Pod,
     MasqueradeKey<A>: aya::Pod,
 {
-    fn take(ebpf: &mut Ebpf, names: [&'static str; 6]) -> Result<Self, DatapathError> {
+    fn open(pins: &Pins, names: [&'static str; 6]) -> Result<Self, DatapathError> {
         let [ports, ranges, addresses, subnets, endpoints, sources] = names;
         Ok(Self {
-            published_ports: synced(ebpf, ports)?,
-            published_ranges: synced(ebpf, ranges)?,
-            host_addresses: synced(ebpf, addresses)?,
-            subnets: synced(ebpf, subnets)?,
-            endpoints: synced(ebpf, endpoints)?,
-            masquerade_sources: synced(ebpf, sources)?,
+            published_ports: synced(pins, ports, Map::HashMap)?,
+            published_ranges: synced(pins, ranges, Map::LpmTrie)?,
+            host_addresses: synced(pins, addresses, Map::HashMap)?,
+            subnets: synced(pins, subnets, Map::LpmTrie)?,
+            endpoints: synced(pins, endpoints, Map::HashMap)?,
+            masquerade_sources: synced(pins, sources, Map::LpmTrie)?,
         })
     }
 
@@ -240,11 +243,15 @@ where
     }
 }
 
-fn synced<M, K, V>(ebpf: &mut Ebpf, name: &'static str) -> Result<Synced<M, K, V>, DatapathError>
+fn synced<M, K, V>(
+    pins: &Pins,
+    name: &'static str,
+    kind: fn(MapData) -> Map,
+) -> Result<Synced<M, K, V>, DatapathError>
 where
-    M: Table<K, V> + TryFrom<aya::maps::Map, Error = MapError>,
+    M: Table<K, V> + TryFrom<Map, Error = MapError>,
     K: Ord + Clone,
     V: PartialEq + Clone,
 {
-    Synced::new(take_map(ebpf, name)?).map_err(map_error(name))
+    Synced::new(open_map(pins, name, kind)?).map_err(map_error(name))
 }

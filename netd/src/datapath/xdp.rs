@@ -14,18 +14,16 @@ use std::{
 };
 
 use aya::{
-    Ebpf,
     programs::{
         ProgramError, Xdp, XdpMode,
         links::{FdLink, LinkError, PinnedLink},
     },
     sys::SyscallError,
 };
-use netd_common::names;
 use nix::libc;
 use thiserror::Error;
 
-use super::{DatapathError, load, pins::Pins};
+use super::{DatapathError, pins::Pins, programs::Programs};
 
 /// Why a device does not carry the program.
 #[derive(Debug, Error)]
@@ -46,13 +44,13 @@ pub(crate) enum XdpError {
 const PIN_PREFIX: &str = "xdp_";
 
 /// Attaches the program, or replaces the one that an earlier daemon has left.
-pub(super) fn attach(ebpf: &mut Ebpf, pins: &Pins, ifindex: u32) -> Result<(), XdpError> {
-    let program = load::xdp(ebpf, names::FROM_WIRE)?;
+pub(super) fn attach(programs: &Programs, pins: &Pins, ifindex: u32) -> Result<(), XdpError> {
+    let mut program = programs.xdp()?;
     let path = pins.link(&format!("{PIN_PREFIX}{ifindex}"));
     if let Some((_, found)) = pinned(pins)?.into_iter().find(|(index, _)| *index == ifindex) {
         fs::rename(&found, &path)
             .map_err(|source| DatapathError::Pin { path: path.clone(), source })?;
-        if replace(program, &path)? {
+        if replace(&mut program, &path)? {
             return Ok(());
         }
     }

@@ -7,6 +7,7 @@
 
 pub mod addr;
 pub mod bridge;
+pub mod classifier;
 pub mod link;
 pub mod monitor;
 pub mod neighbour;
@@ -69,6 +70,7 @@ pub enum Request {
     AddDefaultRoute { ifindex: u32, gateway: IpAddr },
     ListNeighbours,
     ListRules,
+    ListClassifiers,
     SetNeighbour { neighbour: Neighbour },
     RemoveNeighbour { neighbour: Neighbour },
     JoinGroups,
@@ -95,6 +97,7 @@ impl fmt::Display for Request {
                 write!(f, "route via {gateway} on link {ifindex}")
             }
             Self::ListNeighbours => write!(f, "list the neighbours"),
+            Self::ListClassifiers => write!(f, "list the classifiers"),
             Self::ListRules => write!(f, "list the firewall's rules"),
             Self::SetNeighbour { neighbour } => {
                 write!(f, "set {neighbour}")

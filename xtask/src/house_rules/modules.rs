@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result};
 const CONFINED: &[(&str, &str)] = &[
     ("aya", "datapath"),
     ("aya_log", "datapath"),
+    ("aya_obj", "datapath"),
     ("rtnetlink", "netlink"),
     ("netlink_packet_core", "netlink"),
     ("netlink_packet_route", "netlink"),

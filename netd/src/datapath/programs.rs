@@ -1,0 +1,153 @@
+//! The programs of this build: loaded once, and found by their pins by every later daemon of the same build.
+//!
+//! The verifier takes most of the time of a start, so what has been loaded is not loaded again. Whatever puts a
+//! program somewhere finds it by its pin.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use aya::{
+    Ebpf,
+    maps::{Map, ProgramArray},
+    programs::{CgroupSockAddr, CgroupSockAddrAttachType, ProgramError, SchedClassifier, Xdp},
+};
+use aya_obj::programs::XdpAttachType;
+use netd_common::{engine::Part, names};
+
+use super::{
+    DatapathError,
+    load::{self, pinned_map, program_error},
+    pins::Pins,
+};
+
+/// The hooks that every host needs. Those of uplinks without Ethernet header are loaded when there is one.
+const HOOKS: [&str; 6] = [
+    names::FROM_UPLINK,
+    names::TO_UPLINK,
+    names::FROM_ENDPOINT,
+    names::TO_ENDPOINT,
+    names::FROM_BRIDGE,
+    names::TO_BRIDGE,
+];
+
+/// The socket hooks, and where they hook.
+pub(super) const SOCKET_HOOKS: [(&str, CgroupSockAddrAttachType); 2] = [
+    (names::CONNECT_V4, CgroupSockAddrAttachType::Connect4),
+    (names::CONNECT_V6, CgroupSockAddrAttachType::Connect6),
+];
+
+/// A development build's programs are loaded each time: the log's buffer goes with the daemon.
+const ARE_KEPT: bool = !cfg!(feature = "packet-log");
+
+/// Where the programs are.
+pub(super) struct Programs {
+    pins: Pins,
+    max_flows: u32,
+    /// Those at devices, as far as they have been asked for.
+    hooks: BTreeMap<&'static str, SchedClassifier>,
+}
+
+impl Programs {
+    /// Finds the programs and maps that an earlier daemon of this build has loaded, or loads them.
+    pub(super) fn open(pins: &Pins, max_flows: u32) -> Result<Self, DatapathError> {
+        let mut this = Self { pins: pins.clone(), max_flows, hooks: BTreeMap::new() };
+        load::check_maps(pins)?;
+        load::say_kept_size(pins, max_flows);
+        if !(ARE_KEPT && pins.are_programs_current()) {
+            this.load()?;
+        }
+        // At hand from now on, whatever becomes of the pins: others would be over other maps.
+        HOOKS.iter().try_for_each(|hook| this.hook(hook).map(|_| ()))?;
+        Ok(this)
+    }
+
+    fn load(&self) -> Result<(), DatapathError> {
+        let mut ebpf = load::object(&self.pins, self.max_flows)?;
+        self.pins.renew_programs()?;
+        HOOKS.iter().try_for_each(|hook| load_hook(&mut ebpf, &self.pins, hook))?;
+        for (name, _) in SOCKET_HOOKS {
+            let program: &mut CgroupSockAddr = load::program(&mut ebpf, name)?;
+            program.load().map_err(program_error(name))?;
+            pin(&self.pins, name, |path| program.pin(path))?;
+        }
+        let (wire, expiry) = (names::FROM_WIRE, names::EXPIRE_FLOWS);
+        let program: &mut Xdp = load::program(&mut ebpf, wire)?;
+        program.load().map_err(program_error(wire))?;
+        pin(&self.pins, wire, |path| program.pin(path))?;
+        let program: &mut SchedClassifier = load::program(&mut ebpf, expiry)?;
+        program.load().map_err(program_error(expiry))?;
+        pin(&self.pins, expiry, |path| program.pin(path))?;
+        self.pins.make_programs_current()
+    }
+
+    /// A hook's program for its device.
+    pub(super) fn hook(
+        &mut self,
+        name: &'static str,
+    ) -> Result<&mut SchedClassifier, DatapathError> {
+        match self.hooks.entry(name) {
+            Entry::Occupied(program) => Ok(program.into_mut()),
+            Entry::Vacant(place) => {
+                let path = self.pins.program(name);
+                if !path.exists() {
+                    self.pins.check()?;
+                    load_hook(&mut load::object(&self.pins, self.max_flows)?, &self.pins, name)?;
+                }
+                let program = SchedClassifier::from_pin(path);
+                Ok(place.insert(program.map_err(program_error(name))?))
+            }
+        }
+    }
+
+    /// The program of a socket hook.
+    pub(super) fn socket_hook(
+        &self,
+        name: &'static str,
+        hook: CgroupSockAddrAttachType,
+    ) -> Result<CgroupSockAddr, DatapathError> {
+        let program = CgroupSockAddr::from_pin(self.pins.program(name), hook);
+        program.map_err(program_error(name))
+    }
+
+    /// The program in the drivers of uplinks.
+    pub(super) fn xdp(&self) -> Result<Xdp, DatapathError> {
+        let path = self.pins.program(names::FROM_WIRE);
+        Xdp::from_pin(path, XdpAttachType::Interface).map_err(program_error(names::FROM_WIRE))
+    }
+
+    /// Lets go of what other builds have loaded.
+    pub(super) fn forget_others(&self) -> Result<(), DatapathError> {
+        self.pins.remove_other_programs()
+    }
+}
+
+/// Loads a hook's program for its device, and all that it hands packets over to. These have their places
+/// before it is attached; those of an earlier daemon are replaced one by one: all understand the same
+/// tables. The device's own is pinned last: it is there when all are.
+fn load_hook(ebpf: &mut Ebpf, pins: &Pins, hook: &'static str) -> Result<(), DatapathError> {
+    let places = pinned_map(pins, names::PROGRAMS).map(Map::ProgramArray)?;
+    let map_error = |source| DatapathError::Map { name: names::PROGRAMS, source };
+    let mut places = ProgramArray::try_from(places).map_err(map_error)?;
+    let parts = (0..).zip(names::PARTS).skip_while(|(_, part)| *part != hook);
+    let parts: Vec<_> = parts.take(Part::COUNT as usize).collect();
+    for (place, part) in parts.into_iter().rev() {
+        let program: &mut SchedClassifier = load::program(ebpf, part)?;
+        program.load().map_err(program_error(part))?;
+        places.set(place, program.fd().map_err(program_error(part))?, 0).map_err(map_error)?;
+        pin(pins, part, |path| program.pin(path))?;
+    }
+    Ok(())
+}
+
+fn pin(
+    pins: &Pins,
+    name: &'static str,
+    pin: impl FnOnce(&std::path::Path) -> Result<(), aya::pin::PinError>,
+) -> Result<(), DatapathError> {
+    let path = pins.program(name);
+    pin(&path).map_err(|source| DatapathError::PinObject { path, source })
+}
+
+/// The kernel's number of a program.
+pub(super) fn id_of(program: &SchedClassifier) -> Result<u32, ProgramError> {
+    Ok(program.info()?.id())
+}
