@@ -1,4 +1,4 @@
-//! One daemon for one host, and one for one set of pins.
+//! One daemon for one host, one for one set of pins, and one user of a state directory.
 //!
 //! A lock lives as long as the process, however it ends. A daemon that has just been killed may still be
 //! on its way out, so a lock that is taken is asked for a little longer.
@@ -31,6 +31,8 @@ pub enum LockError {
     Host,
     #[error("another netd has its pins in {path}: stop it, or give another --bpffs")]
     Pins { path: PathBuf },
+    #[error("another netd uses the state directory {path}: stop it, or give another --state-dir")]
+    State { path: PathBuf },
     #[error("{path} cannot be locked")]
     Failed { path: PathBuf, source: io::Error },
 }
@@ -55,6 +57,14 @@ pub fn host() -> Result<Lock, LockError> {
 /// Where another daemon has its pins there.
 pub fn pins(bpffs: &Path) -> Result<Lock, LockError> {
     lock(bpffs, || LockError::Pins { path: bpffs.to_owned() })
+}
+
+/// Locks a state directory.
+///
+/// # Errors
+/// Where a daemon keeps its state there, or somebody just reads it.
+pub fn state(state_dir: &Path) -> Result<Lock, LockError> {
+    lock(state_dir, || LockError::State { path: state_dir.to_owned() })
 }
 
 fn lock(path: &Path, taken: impl Fn() -> LockError) -> Result<Lock, LockError> {

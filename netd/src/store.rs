@@ -2,14 +2,15 @@
 //!
 //! What [`Store::save`] has returned from is on disk, and a crash at any point leaves the state before
 //! or after the change, never one between. A database that cannot be read is reported and left as it
-//! is: it may be all that is left of somebody's networks.
+//! is, to the byte: it may be all that is left of somebody's networks. Since opening one writes to it, and a
+//! repair does so before anything has been read, it is first opened and read as a copy in memory.
 //!
 //! It also keeps what the host must not forget and nobody configures: the id that its own IPv6 prefix
 //! is made from, and the data path's secret.
 
 use std::{
     collections::BTreeSet,
-    fs::{DirBuilder, Permissions},
+    fs::{self, DirBuilder, File, Permissions},
     io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -17,7 +18,8 @@ use std::{
 
 use redb::{
     Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase as _,
-    ReadableTable as _, TableDefinition, TableError, WriteTransaction,
+    ReadableTable as _, StorageBackend as _, TableDefinition, TableError, WriteTransaction,
+    backends::InMemoryBackend,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -25,6 +27,7 @@ use thiserror::Error;
 use crate::{
     desired::Desired,
     ids::{IdSource, random},
+    locks::{self, Lock, LockError},
     model::{Endpoint, Network},
 };
 
@@ -32,6 +35,9 @@ use crate::{
 const SCHEMA: u64 = 1;
 
 const FILE_NAME: &str = "netd.redb";
+
+/// Where a new database is made: half of one would pass for a corrupt one.
+const NEW_FILE_NAME: &str = "netd.redb.new";
 
 /// Values are JSON, so that fields can be added.
 const NETWORKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("networks");
@@ -49,6 +55,8 @@ pub struct Store {
     /// None after a failed write: the database has to be opened again then.
     database: Option<Database>,
     path: PathBuf,
+    /// A copy in memory needs none.
+    _lock: Option<Lock>,
 }
 
 /// What the store holds.
@@ -72,6 +80,8 @@ pub enum Change<'a> {
     /// A pair as [`Desired::plan_allow`] gives it.
     Allow(&'a str, &'a str),
     Disallow(&'a str, &'a str),
+    /// The global id of the host's own IPv6 prefix.
+    SetUla([u8; 5]),
 }
 
 /// Why the store cannot be opened, read or written.
@@ -79,8 +89,12 @@ pub enum Change<'a> {
 pub enum StoreError {
     #[error("the state directory {path} cannot be made: {source}; check --state-dir")]
     Directory { path: PathBuf, source: io::Error },
-    #[error("another netd uses the state directory {path}: stop it, or give another --state-dir")]
-    InUse { path: PathBuf },
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(
+        "there is no store {path}: name the directory of the daemon with --state-dir or --config"
+    )]
+    Missing { path: PathBuf },
     #[error("{path} is of schema {found}, this netd knows {SCHEMA}: use the netd that wrote it")]
     Schema { path: PathBuf, found: u64 },
     #[error(
@@ -117,13 +131,50 @@ impl Store {
     /// Where the database is in use, of another schema, or cannot be read.
     pub fn open(state_dir: &Path, ids: &mut dyn IdSource) -> Result<Self, StoreError> {
         let path = state_dir.join(FILE_NAME);
-        create_dir(state_dir)
-            .map_err(|source| StoreError::Directory { path: state_dir.to_owned(), source })?;
-        let mut store = Self { database: None, path };
+        let directory_error = |source| StoreError::Directory { path: state_dir.to_owned(), source };
+        create_dir(state_dir).map_err(directory_error)?;
+        let lock = locks::state(state_dir)?;
+        match Self::copy_of(&path)? {
+            Some(mut copy) => drop(copy.load()?),
+            None => create(state_dir, ids)?,
+        }
+        let mut store = Self { database: None, path, _lock: Some(lock) };
         store.database()?;
         store.secure()?;
-        store.initialise(ids)?;
         Ok(store)
+    }
+
+    /// Reads the store of a state directory whose daemon does not run, and changes nothing.
+    ///
+    /// # Errors
+    /// Where there is none, or it is in use, of another schema, or cannot be read.
+    pub fn read(state_dir: &Path) -> Result<Stored, StoreError> {
+        let path = state_dir.join(FILE_NAME);
+        if !path.exists() {
+            return Err(StoreError::Missing { path });
+        }
+        let _lock = locks::state(state_dir)?;
+        Self::copy_of(&path)?.ok_or(StoreError::Missing { path })?.load()
+    }
+
+    /// A copy in memory of a database; none where there is no database yet.
+    fn copy_of(path: &Path) -> Result<Option<Self>, StoreError> {
+        let error = |source: io::Error| read_error(path, source.into());
+        let bytes = match fs::read(path) {
+            Ok(bytes) if bytes.is_empty() => return Ok(None),
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(error(source)),
+        };
+        let database = guarded(path, || {
+            let backend = InMemoryBackend::new();
+            let copied =
+                backend.set_len(bytes.len() as u64).and_then(|()| backend.write(0, &bytes));
+            copied.map_err(error)?;
+            let database = Database::builder().create_with_backend(backend);
+            checked(path, database.map_err(|e| open_error(path, e))?)
+        })?;
+        Ok(Some(Self { database: Some(database), path: path.to_owned(), _lock: None }))
     }
 
     /// The open database.
@@ -132,12 +183,7 @@ impl Store {
         let database = match self.database.take() {
             Some(database) => database,
             None => guarded(path, || {
-                let mut database = Database::create(path).map_err(|e| open_error(path, e))?;
-                // Reading trusts the pages; only this compares their checksums.
-                if !database.check_integrity().map_err(|e| open_error(path, e))? {
-                    tracing::warn!(path = %path.display(), "the store was damaged and is repaired");
-                }
-                Ok(database)
+                checked(path, Database::create(path).map_err(|e| open_error(path, e))?)
             })?,
         };
         Ok(self.database.insert(database))
@@ -167,22 +213,13 @@ impl Store {
 
     fn secure(&self) -> Result<(), StoreError> {
         let error = |source| StoreError::Directory { path: self.path.clone(), source };
-        std::fs::set_permissions(&self.path, Permissions::from_mode(0o600)).map_err(error)
+        fs::set_permissions(&self.path, Permissions::from_mode(0o600)).map_err(error)
     }
 
-    /// Writes the schema and the secrets into a database that has no table yet.
+    /// Writes the schema and the secrets into a new database.
     fn initialise(&mut self, ids: &mut dyn IdSource) -> Result<(), StoreError> {
-        let transaction = self.begin_read()?;
-        let is_empty = guarded(&self.path, || {
-            let mut tables = transaction.list_tables().map_err(|e| self.read_error(e))?;
-            Ok(tables.next().is_none())
-        })?;
-        drop(transaction);
-        if !is_empty {
-            return Ok(());
-        }
         let [a, b, c, d, e] = random(ids);
-        let ula = u64::from_be_bytes([0, 0, 0, a, b, c, d, e]);
+        let ula = ula_value([a, b, c, d, e]);
         let secret = SECRET_KEYS.map(|key| (key, u64::from_le_bytes(random(ids))));
         self.write(|transaction| {
             transaction.open_table(NETWORKS)?;
@@ -301,9 +338,43 @@ impl Store {
     }
 }
 
+/// Makes the database of a state directory, all of it or none.
+fn create(state_dir: &Path, ids: &mut dyn IdSource) -> Result<(), StoreError> {
+    let path = state_dir.join(NEW_FILE_NAME);
+    let directory_error = |source| StoreError::Directory { path: state_dir.to_owned(), source };
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(directory_error(error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let mut store = Store { database: None, path: path.clone(), _lock: None };
+    store.database()?;
+    store.secure()?;
+    store.initialise(ids)?;
+    // Closing it writes.
+    drop(store);
+    let renamed = fs::rename(&path, state_dir.join(FILE_NAME));
+    renamed.and_then(|()| File::open(state_dir)?.sync_all()).map_err(directory_error)
+}
+
+/// A database whose pages are whole.
+fn checked(path: &Path, mut database: Database) -> Result<Database, StoreError> {
+    // Reading trusts the pages; only this compares their checksums.
+    if !database.check_integrity().map_err(|e| open_error(path, e))? {
+        tracing::warn!(path = %path.display(), "the store was damaged and is repaired");
+    }
+    Ok(database)
+}
+
+/// A global id as it is stored.
+fn ula_value([a, b, c, d, e]: [u8; 5]) -> u64 {
+    u64::from_be_bytes([0, 0, 0, a, b, c, d, e])
+}
+
 fn create_dir(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
+        fs::create_dir_all(parent)?;
     }
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
@@ -313,7 +384,8 @@ fn create_dir(path: &Path) -> io::Result<()> {
 
 fn open_error(path: &Path, error: DatabaseError) -> StoreError {
     if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
-        return StoreError::InUse { path: path.parent().unwrap_or(path).to_owned() };
+        let path = path.parent().unwrap_or(path).to_owned();
+        return StoreError::Lock(LockError::State { path });
     }
     let error = redb::Error::from(error);
     if matches!(&error, redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData) {
@@ -354,6 +426,9 @@ fn apply(transaction: &WriteTransaction, change: Change<'_>) -> Result<(), redb:
         }
         Change::Disallow(a, b) => {
             transaction.open_table(ALLOWED)?.remove((a, b))?;
+        }
+        Change::SetUla(id) => {
+            transaction.open_table(META)?.insert(ULA_KEY, ula_value(id))?;
         }
     }
     Ok(())

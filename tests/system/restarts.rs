@@ -1,12 +1,13 @@
 //! A daemon that is killed, and the next one.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use netd_tests::{
     clients::{Connection, NoConnection, fetch, pings, try_fetch},
     condition::eventually,
     family::Family,
     netns::Namespace,
+    process::Running,
     servers::{self, Server},
     topology::{Container, UPLINK, World, at},
 };
@@ -256,6 +257,34 @@ fn a_daemon_killed_while_it_connects_leaves_nothing_half_done() {
             assert!(reaches, "killed at the {name}, connected: {is_connected}");
         }
     }
+}
+
+#[test]
+fn a_daemon_killed_during_many_changes_has_all_that_it_has_granted() {
+    let mut world = World::new();
+    let mut granted = BTreeSet::new();
+    for round in 1..=3 {
+        let names = (0..12).map(|number| format!("n{round}-{number}"));
+        let mut asked: Vec<(String, Running)> = names
+            .map(|name| (name.clone(), world.daemon.begin(&format!("network create {name}"))))
+            .collect();
+        eventually("some are granted", || {
+            asked.iter_mut().filter_map(|(_, client)| client.status()).count() >= 2 * round
+        });
+        world.daemon.kill();
+        let is_granted =
+            |(name, client): &mut (String, Running)| client.wait().success().then(|| name.clone());
+        granted.extend(asked.iter_mut().filter_map(is_granted));
+        world.daemon.start();
+        let networks = world.netd("network ls --json").json();
+        let networks = networks.as_array().unwrap();
+        let names: BTreeSet<String> =
+            networks.iter().map(|network| network["name"].as_str().unwrap().to_owned()).collect();
+        assert!(names.is_superset(&granted), "{granted:?}, and there are {names:?}");
+        let bridges = world.host.run("ip -oneline link show type bridge").ok();
+        assert_eq!(bridges.lines().count(), networks.len(), "{bridges}");
+    }
+    assert!(granted.len() >= 12, "{granted:?}");
 }
 
 /// A table of the kernel's, such as `dev` or `route`, as a namespace sees it.

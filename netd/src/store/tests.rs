@@ -1,3 +1,5 @@
+mod crash;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
@@ -11,6 +13,7 @@ use crate::{
     desired::{Desired, HostView, SandboxView},
     ids::Counting,
     ipam::{Pools, ula_prefix},
+    locks::LockError,
     model::{Endpoint, Network, SandboxRef},
 };
 
@@ -105,12 +108,12 @@ fn a_second_daemon_is_told_of_the_first() {
     let dir = StateDir::new();
     let _store = dir.open().unwrap();
     let error = dir.open().unwrap_err();
-    assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+    assert!(matches!(error, StoreError::Lock(LockError::State { .. })), "{error}");
     assert!(error.to_string().starts_with("another netd uses the state directory"));
 }
 
 #[test]
-fn another_schema_is_refused_and_left_alone() {
+fn a_newer_schema_is_refused_with_the_way_out_and_left_alone() {
     let dir = StateDir::new();
     let mut store = dir.open().unwrap();
     store
@@ -119,9 +122,50 @@ fn another_schema_is_refused_and_left_alone() {
             Ok(())
         })
         .unwrap();
-    assert!(matches!(store.load(), Err(StoreError::Schema { found: 2, .. })));
+    // As a daemon leaves it that is killed, which would have to be repaired, and as one does that ends.
+    let killed = fs::read(dir.file()).unwrap();
     drop(store);
-    assert!(matches!(dir.open().unwrap().load(), Err(StoreError::Schema { found: 2, .. })));
+    let ended = fs::read(dir.file()).unwrap();
+    assert_ne!(killed, ended);
+    for content in [killed, ended] {
+        fs::write(dir.file(), &content).unwrap();
+        for error in [dir.open().unwrap_err(), Store::read(&dir.0.join("state")).unwrap_err()] {
+            assert!(matches!(error, StoreError::Schema { found: 2, .. }), "{error}");
+            assert!(error.to_string().ends_with("use the netd that wrote it"), "{error}");
+        }
+        assert_eq!(fs::read(dir.file()).unwrap(), content);
+    }
+}
+
+#[test]
+fn what_a_daemon_left_is_read_without_a_change() {
+    let dir = StateDir::new();
+    let state = dir.0.join("state");
+    assert!(matches!(Store::read(&state), Err(StoreError::Missing { .. })));
+    assert!(!state.exists());
+    let (network, endpoint) = sample();
+    let mut store = dir.open().unwrap();
+    store.save(&[Change::PutNetwork(&network), Change::PutEndpoint(&endpoint)]).unwrap();
+    store.save(&[Change::SetUla([9; 5])]).unwrap();
+    let expected = store.load().unwrap();
+    assert_eq!(expected.ula_global_id, [9; 5]);
+    let killed = fs::read(dir.file()).unwrap();
+    drop(store);
+    for content in [killed, fs::read(dir.file()).unwrap()] {
+        fs::write(dir.file(), &content).unwrap();
+        assert_eq!(Store::read(&state).unwrap(), expected);
+        assert_eq!(fs::read(dir.file()).unwrap(), content);
+    }
+}
+
+#[test]
+fn half_of_a_new_store_is_made_anew() {
+    let dir = StateDir::new();
+    fs::create_dir(dir.0.join("state")).unwrap();
+    let half = dir.0.join("state").join(super::NEW_FILE_NAME);
+    fs::write(&half, vec![0; 8192]).unwrap();
+    assert_eq!(dir.open().unwrap().load().unwrap().desired, Desired::default());
+    assert!(!half.exists());
 }
 
 #[test]
