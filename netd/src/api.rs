@@ -12,6 +12,7 @@
 
 mod conntrack;
 mod info;
+mod state;
 
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32};
 
@@ -24,6 +25,8 @@ pub use info::{
     DatapathInfo, EndpointInfo, EndpointStats, NetworkInfo, PortInfo, PortTraffic, StatRow,
     StatsAnswer, SubnetInfo,
 };
+
+pub use state::{ImportInfo, LeftOut, MAX_STATE_BYTES, StateText};
 
 use crate::{
     model::{DatapathMode, GatewayMode, MacAddr, NatMode},
@@ -86,6 +89,10 @@ pub enum Request {
     ConntrackFlush { filter: ConntrackFilter },
     /// The counters.
     Stats,
+    /// The desired state as a text.
+    StateExport,
+    /// What has come about. The text is the document that somebody has.
+    StateImport { text: String },
     /// Nothing; then the daemon ends, which closes the connection. With `detach` it first takes every
     /// link, program, map and device of its own away.
     Stop { detach: bool },
@@ -160,6 +167,8 @@ pub enum Item {
     Conntrack(ConntrackInfo),
     Table(TableInfo),
     Stats(StatsAnswer),
+    State(StateText),
+    Imported(ImportInfo),
     Name(String),
     Count(u64),
     /// Something that the user should know about a request that was granted.
@@ -190,6 +199,8 @@ item_conversions! {
     Conntrack(ConntrackInfo);
     Table(TableInfo);
     Stats(StatsAnswer);
+    State(StateText);
+    Imported(ImportInfo);
     Name(String);
     Count(u64);
 }

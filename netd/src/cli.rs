@@ -8,6 +8,7 @@ mod endpoint;
 mod network;
 mod output;
 mod port;
+mod state;
 mod stats;
 mod stop;
 
@@ -20,13 +21,15 @@ use std::{
 use clap::{Args, ColorChoice, CommandFactory as _, Parser, Subcommand};
 use thiserror::Error;
 
+pub use state::{ExportArgs, StateCommand};
 pub use stop::{StopArgs, Stopped};
 
 use crate::{
     api::{Item, Request, UnexpectedItem},
     client::{Client, ClientError},
-    config::{DEFAULT_SOCKET, RunOptions, XdpMode},
+    config::{ConfigError, DEFAULT_SOCKET, RunOptions, XdpMode},
     model::DatapathMode,
+    store::StoreError,
 };
 use output::Output;
 
@@ -70,6 +73,9 @@ pub enum Command {
     Stop(StopArgs),
     #[command(flatten)]
     Ask(AskCommand),
+    /// The desired state as a document: a backup, or the way to another host
+    #[command(subcommand)]
+    State(StateCommand),
     /// Print a completion script
     Completions {
         /// The shell that it is for
@@ -150,6 +156,18 @@ pub enum CliError {
     Unexpected(#[from] UnexpectedItem),
     #[error("the answer cannot be written: {0}")]
     Output(#[from] io::Error),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{path} cannot be read: {source}; give a file that `netd state export` has written")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{path} cannot be written: {source}; nothing has changed there")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{path} is larger than {max} bytes, which no state of netd's is: give another file")]
+    TooLarge { path: PathBuf, max: usize },
+    #[error("endpoint {endpoint} is left out: {reason}")]
+    LeftOut { endpoint: String, reason: String },
     /// Several objects, each of which failed for its own reason.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<CliError>),
@@ -161,9 +179,16 @@ impl CliError {
         match self {
             Self::Client(error) if error.is_not_reachable() => ExitCode::from(3),
             _ if self.is_broken_pipe() => ExitCode::SUCCESS,
-            Self::Client(_) | Self::Unexpected(_) | Self::Output(_) | Self::Several(_) => {
-                ExitCode::FAILURE
-            }
+            Self::Client(_)
+            | Self::Unexpected(_)
+            | Self::Output(_)
+            | Self::Config(_)
+            | Self::Store(_)
+            | Self::Read { .. }
+            | Self::Write { .. }
+            | Self::TooLarge { .. }
+            | Self::LeftOut { .. }
+            | Self::Several(_) => ExitCode::FAILURE,
         }
     }
 
@@ -210,6 +235,18 @@ pub fn ask(command: AskCommand, global: &GlobalArgs, out: &mut dyn Write) -> Res
 /// Where it refuses.
 pub fn stop(args: &StopArgs, global: &GlobalArgs) -> Result<Stopped, CliError> {
     stop::run(args, global)
+}
+
+/// Writes the desired state to `out` or to a file, or brings one about.
+///
+/// # Errors
+/// Where there is no state to be had, the daemon refuses, or an endpoint is left out.
+pub fn state(
+    command: StateCommand,
+    global: &GlobalArgs,
+    out: &mut dyn Write,
+) -> Result<(), CliError> {
+    command.run(global, out)
 }
 
 /// Prints a completion script to `out`.

@@ -18,6 +18,7 @@ mod paths;
 mod ports;
 mod restore;
 mod sandbox;
+mod state;
 mod teardown;
 mod xdp;
 
@@ -30,6 +31,7 @@ use tracing::{info, warn};
 
 use crate::{
     api::Request,
+    backup,
     config::Config,
     datapath::{Datapath, DatapathError, Pins},
     desired::{
@@ -51,6 +53,7 @@ use exhaustion::Exhaustion;
 use host::Host;
 use paths::Paths;
 use restore::Unplugged;
+use state::ImportError;
 
 pub(crate) use teardown::tear_down;
 
@@ -83,6 +86,12 @@ pub(crate) enum RequestError {
     InSandbox { sandbox: String, source: SandboxLinkError },
     #[error("network {network} has lost its bridge {bridge}: remove what has its name, or wait")]
     NoBridge { network: String, bridge: String },
+    #[error(transparent)]
+    Read(#[from] backup::ReadError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error("the state cannot be written: {0}")]
+    Write(#[from] serde_json::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -201,6 +210,8 @@ impl Controller {
                 }
                 Err(error) => Err(error.into()),
             },
+            Request::StateExport => self.export_state(),
+            Request::StateImport { text } => self.import_state(&text).await,
             Request::Stop { detach } => return self.stop(detach, reply).await,
         };
         match result {

@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 pub use endpoint::{ConnectError, DisconnectError, SandboxView};
-pub use network::{NetworkError, OverlapOwner, RemoveNetworkError};
+pub use network::{MAX_NETWORK_NUMBER, NetworkError, OverlapOwner, RemoveNetworkError};
 pub use port::{PublishError, UnpublishError};
 
 use crate::model::{Endpoint, Family, Network, Proto, PublishedPort};

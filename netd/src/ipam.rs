@@ -141,6 +141,13 @@ pub fn ula_prefix([a, b, c, d, e]: [u8; 5]) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::from(octets), 48)
 }
 
+/// The global id of a host's own prefix; none where it is no such prefix.
+pub fn ula_global_id(prefix: Ipv6Net) -> Option<[u8; 5]> {
+    let [_, a, b, c, d, e, ..] = prefix.addr().octets();
+    let id = [a, b, c, d, e];
+    (ula_prefix(id) == prefix).then_some(id)
+}
+
 /// Whether two prefixes share an address.
 pub fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(b) || b.contains(a)

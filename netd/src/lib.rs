@@ -1,5 +1,6 @@
 //! netd's daemon and command line; the modules in reading order.
 
+pub mod backup;
 pub mod data_path;
 pub mod desired;
 pub mod driver_options;

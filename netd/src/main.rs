@@ -22,6 +22,8 @@ fn main() -> ExitCode {
             Ok(Stopped::NoDaemon(options)) => status_of(daemon::detach(options)),
             Err(error) => failure(&error),
         },
+        Command::State(command) => cli::state(command, &global, &mut io::stdout().lock())
+            .map_or_else(|e| failure(&e), succeed),
         Command::Completions { shell } => cli::print_completions(shell, &mut io::stdout().lock())
             .map_or_else(|e| failure(&e), succeed),
         Command::Ask(command) => cli::ask(command, &global, &mut io::stdout().lock())

@@ -23,11 +23,12 @@ use tracing::{debug, warn};
 pub use reply::{ClientGone, ReplySender};
 pub use socket::{BindError, bind};
 
-use crate::api::{Envelope, Hello, PROTOCOL_VERSION, Reply, Request};
+use crate::api::{Envelope, Hello, MAX_STATE_BYTES, PROTOCOL_VERSION, Reply, Request};
 use reply::Part;
 
-/// The longest request that is read. The longest that makes sense lists some thousand ports.
-const MAX_REQUEST_BYTES: u64 = 4 << 20;
+/// The longest request that is read. The longest that makes sense holds a document, in which every quote and
+/// line break is escaped.
+const MAX_REQUEST_BYTES: u64 = 2 * MAX_STATE_BYTES as u64 + (1 << 20);
 
 /// How long to wait when the kernel refuses another connection, for want of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -115,6 +115,12 @@ impl Disk {
         while file.write_all(&[0; 4096]).is_ok() {}
     }
 
+    fn make_read_only(&self, is_read_only: bool) {
+        let read_only = if is_read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+        let flags = MsFlags::MS_REMOUNT | read_only;
+        mount(None::<&str>, &self.path, None::<&str>, flags, None::<&str>).unwrap();
+    }
+
     fn free(&self) {
         fs::remove_file(self.path.join("filler")).unwrap();
     }
@@ -126,6 +132,35 @@ impl Drop for Disk {
         let _ = umount2(&self.path, MntFlags::MNT_DETACH);
         let _ = self.path.parent().map(fs::remove_dir_all);
     }
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_refused() {
+    let world = World::without_daemon("");
+    let disk = Disk::mount(&world);
+    let remains = world.daemon.remains();
+    disk.make_read_only(true);
+    let error = world.refused(&format!("run {remains}"));
+    let state = world.daemon.state_dir().display().to_string();
+    assert!(error.contains(&state) && error.contains("Read-only file system"), "{error}");
+    disk.make_read_only(false);
+    let mut world = world;
+    world.daemon.start();
+    world.network("front", 1, "");
+    let exported = world.netd("state export").ok();
+    world.netd("stop").ok();
+    world.daemon.wait();
+    let file = world.daemon.state_dir().join("netd.redb");
+    let store = fs::read(&file).unwrap();
+    disk.make_read_only(true);
+    let error = world.refused(&format!("run {remains}"));
+    assert!(error.contains(&state) && error.contains("check"), "{error}");
+    // What is there can be saved all the same.
+    assert_eq!(world.netd(&format!("state export --state-dir {state}")).ok(), exported);
+    assert_eq!(fs::read(&file).unwrap(), store);
+    disk.make_read_only(false);
+    world.daemon.start();
+    assert_eq!(world.netd("network ls -q").ok(), "front\n");
 }
 
 #[test]

@@ -43,6 +43,7 @@ mod restarts;
 mod rfc;
 mod sandboxes;
 mod source_ports;
+mod state;
 mod stopping;
 mod strangers;
 mod sysctls;

@@ -9,7 +9,7 @@ use std::{
 
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
-use super::{Cli, CliError, Command, Stopped, ask, print_completions, stop};
+use super::{Cli, CliError, Command, Stopped, ask, print_completions, state, stop};
 use crate::api::{
     ConntrackInfo, EndpointInfo, Envelope, Item, NetworkInfo, PortInfo, Reply, Request, StatsAnswer,
 };
@@ -64,6 +64,9 @@ fn every_command_is_understood() {
         "netd conntrack count",
         "netd conntrack flush --proto udp",
         "netd stats",
+        "netd state export",
+        "netd state export - --state-dir a --config b",
+        "netd state import a",
         "netd completions bash",
     ] {
         check_usage(line, None);
@@ -117,6 +120,8 @@ fn wrong_usage_is_refused() {
         ("netd conntrack count -p tcp", UnknownArgument),
         ("netd stats --watch", UnknownArgument),
         ("netd completions tcsh", InvalidValue),
+        ("netd state import", MissingRequiredArgument),
+        ("netd state import a b", UnknownArgument),
         ("netd stats --color blue", InvalidValue),
     ] {
         check_usage(line, Some(kind));
@@ -170,6 +175,7 @@ fn answered(line: &str, replies: Vec<Reply>) -> (Vec<Request>, Result<String, Cl
     let result = match command {
         Command::Stop(args) => stop(&args, &global).map(|_| ()),
         Command::Ask(command) => ask(command, &global, &mut out),
+        Command::State(command) => state(command, &global, &mut out),
         Command::Run(_) | Command::Completions { .. } => unreachable!("{line} is no request"),
     };
     std::fs::remove_file(path).unwrap();

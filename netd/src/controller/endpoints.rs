@@ -146,7 +146,7 @@ impl Controller {
     }
 
     /// Undoes `join`, however far it came. The store comes last: what exists is always stored.
-    async fn forget_endpoint(&mut self, endpoint: &Endpoint) {
+    pub(super) async fn forget_endpoint(&mut self, endpoint: &Endpoint) {
         let undone = match self.take_away(endpoint).await {
             Ok(()) => self.save(&[Change::RemoveEndpoint(&endpoint.name)]).map_err(Into::into),
             Err(error) => Err(error),
@@ -240,13 +240,13 @@ pub(super) fn open_again(endpoint: &Endpoint) -> Option<Sandbox> {
 }
 
 /// Names the sandbox that something failed in.
-fn in_sandbox(endpoint: &Endpoint) -> impl Fn(SandboxLinkError) -> RequestError {
+pub(super) fn in_sandbox(endpoint: &Endpoint) -> impl Fn(SandboxLinkError) -> RequestError {
     let sandbox = endpoint.sandbox.text.clone();
     move |source| RequestError::InSandbox { sandbox: sandbox.clone(), source }
 }
 
 /// How a sandbox is remembered.
-fn sandbox_ref(text: &str, sandbox: &Sandbox) -> SandboxRef {
+pub(super) fn sandbox_ref(text: &str, sandbox: &Sandbox) -> SandboxRef {
     let id = sandbox.id();
     SandboxRef { text: text.to_owned(), dev: id.dev, ino: id.ino }
 }

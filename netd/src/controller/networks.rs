@@ -41,7 +41,7 @@ impl Controller {
     }
 
     /// Undoes `enter_network`, however far it came. The store comes last: what exists is always stored.
-    async fn forget_network(&mut self, network: &Network) {
+    pub(super) async fn forget_network(&mut self, network: &Network) {
         // A bridge that was there before is somebody else's: planning had not seen it.
         let was_made = self.desired.remove_network(&network.name).is_some();
         let undone = if was_made {

@@ -19,7 +19,7 @@ use crate::{
 use subnets::NetworkPlan;
 
 /// The highest network number, the size of the data path's table of networks less one.
-const MAX_NUMBER: u16 = 4_095;
+pub const MAX_NETWORK_NUMBER: u16 = 4_095;
 
 /// The smallest packet that every link must take (RFC 791, RFC 8200 section 5).
 const MIN_MTU: u32 = 68;
@@ -39,7 +39,7 @@ pub enum NetworkError {
     #[error("network {name} already exists: choose another name or remove it first")]
     Exists { name: String },
     #[error(
-        "network {name}: all {MAX_NUMBER} networks are in use: remove one with `netd network rm`"
+        "network {name}: all {MAX_NETWORK_NUMBER} networks are in use: remove one with `netd network rm`"
     )]
     NumbersExhausted { name: String },
     #[error("network {name}: {source}")]
@@ -205,7 +205,7 @@ impl Desired {
 
     fn free_number(&self, name: &str) -> Result<u16, NetworkError> {
         let taken: BTreeSet<u16> = self.networks.values().map(|network| network.number).collect();
-        let free = (1..=MAX_NUMBER).find(|number| !taken.contains(number));
+        let free = (1..=MAX_NETWORK_NUMBER).find(|number| !taken.contains(number));
         free.ok_or_else(|| NetworkError::NumbersExhausted { name: name.to_owned() })
     }
 

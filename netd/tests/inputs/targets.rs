@@ -5,8 +5,12 @@ use std::{collections::BTreeMap, fmt::Debug, path::Path};
 
 use netd::{
     api::{Envelope, PROTOCOL_VERSION},
+    backup::Backup,
     config::Config,
+    desired::HostView,
     driver_options::DriverOptions,
+    ids::IdSource,
+    ipam,
     model::{Endpoint, MacAddr, Network},
     port_spec::{PortRange, PortSpec},
     server,
@@ -16,12 +20,13 @@ use serde_json::from_slice;
 /// The name of its corpus, and what it does with an input.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
-pub(crate) const TARGETS: [Target; 5] = [
+pub(crate) const TARGETS: [Target; 6] = [
     ("port_spec", port_spec),
     ("config", config),
     ("request", request),
     ("options", options),
     ("state", state),
+    ("backup", backup),
 ];
 
 /// `netd port add NAME SPEC`.
@@ -93,4 +98,45 @@ fn state(data: &[u8]) {
 fn is_read_again<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + Debug>(value: &T) {
     let text = serde_json::to_vec(value).expect("JSON");
     assert_eq!(from_slice::<T>(&text).ok().as_ref(), Some(value));
+}
+
+/// A document for `netd state import`, on a host that has a little of everything.
+fn backup(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let backup = match Backup::parse(text) {
+        Ok(backup) => backup,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    let written = backup.to_text().expect("JSON");
+    assert_eq!(Backup::parse(&written).ok().as_ref(), Some(&backup));
+    let net = |text: &str| text.parse().expect("a prefix");
+    let host = HostView {
+        addresses: vec![net("192.0.2.1/24"), net("2001:db8:1::1/64")],
+        routes: vec![net("0.0.0.0/0"), net("10.9.0.0/16")],
+        link_names: ["lo", "eth0", "up0"].map(str::to_owned).into(),
+        ..HostView::default()
+    };
+    match backup.check(&host, &mut Counter(0)) {
+        Err(error) => assert!(!error.to_string().is_empty()),
+        // What can exist can be written and brought about again.
+        Ok((desired, ula_global_id)) => {
+            let again = Backup::new(&desired, ipam::ula_prefix(ula_global_id));
+            let (checked, id) = again.check(&host, &mut Counter(0)).expect("the same again");
+            assert_eq!(
+                (checked.networks, checked.endpoints),
+                (desired.networks, desired.endpoints)
+            );
+            assert_eq!((checked.allowed, id), (desired.allowed, ula_global_id));
+        }
+    }
+}
+
+/// Bytes that differ from one call to the next, and are the same in each run.
+struct Counter(u64);
+
+impl IdSource for Counter {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self.0 += 1;
+        bytes.iter_mut().zip(self.0.to_le_bytes().iter().cycle()).for_each(|(b, it)| *b = *it);
+    }
 }

@@ -31,6 +31,7 @@ const PURE: &[&str] = &[
     "reconcile",
     "firewall",
     "data_path",
+    "backup",
 ];
 
 /// What pure modules may not name. `Duration` is a value; asking for the time is not.
@@ -47,6 +48,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("ipam", &["model"]),
     // It answers in the objects that travel on the socket.
     ("desired", &["api", "driver_options", "ids", "ipam", "model", "port_spec"]),
+    // What a document holds is planned once more, as requests are.
+    ("backup", &["api", "desired", "driver_options", "ids", "ipam", "model", "port_spec"]),
     // The socket's language stands on its own, so that a client can be built from it alone.
     ("api", &["clock", "data_path", "model", "port_spec"]),
     ("client", &["api", "model"]),
