@@ -20,6 +20,7 @@ use crate::{
     config::RunOptions,
     controller::{Controller, Next, Parts, tear_down},
     datapath::{self, Pins, conntrack::Conntrack, expiry},
+    fail_point,
     ids::Urandom,
     locks, mounts,
     netlink::{
@@ -131,6 +132,7 @@ async fn turn(
 ) -> Result<()> {
     let mut silent = interval(SILENT_PERIOD);
     silent.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    fail_point::started();
     info!("ready");
     // Without systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

@@ -23,6 +23,7 @@ pub mod daemon;
 pub mod store;
 
 pub mod datapath;
+mod fail_point;
 pub mod locks;
 pub mod mounts;
 pub mod netlink;

@@ -26,6 +26,7 @@ use thiserror::Error;
 
 use crate::{
     desired::Desired,
+    fail_point,
     ids::{IdSource, random},
     locks::{self, Lock, LockError},
     model::{Endpoint, Network},
@@ -243,7 +244,9 @@ impl Store {
             let mut transaction = database.begin_write()?;
             transaction.set_durability(Durability::Immediate)?;
             change(&transaction)?;
+            fail_point::before_step();
             transaction.commit()?;
+            fail_point::before_step();
             Ok(())
         };
         let error = |source| StoreError::Write { path: path.clone(), source: Box::new(source) };

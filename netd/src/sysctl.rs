@@ -122,6 +122,7 @@ fn apply_one(sysctl: &Sysctl) -> io::Result<Option<Change>> {
     if from == sysctl.value || is_left_alone {
         return Ok(None);
     }
+    crate::fail_point::before_step();
     fs::write(&sysctl.path, sysctl.value)?;
     let Sysctl { path, value, why, .. } = sysctl.clone();
     Ok(Some(Change { path, from, to: value, why }))

@@ -9,7 +9,7 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::{
-    condition::eventually,
+    condition::{eventually, eventually_some},
     data_path::DataPath,
     netns::{Namespace, PINS_DIR, PINS_PREFIX},
     process::{Outcome, Running, run_in},
@@ -27,6 +27,8 @@ pub struct Daemon {
     data_path: DataPath,
     /// Where the log of the daemon that runs begins in the file that all of them share.
     log_start: usize,
+    /// Where the next daemon ends itself.
+    fail_point: Option<String>,
     host: PathBuf,
     dir: PathBuf,
     bpffs: PathBuf,
@@ -44,6 +46,7 @@ impl Daemon {
             program: binary(),
             data_path: DataPath::under_test(),
             log_start: 0,
+            fail_point: None,
             host: host.path().to_owned(),
             dir: env::temp_dir().join(name),
             bpffs: Path::new(PINS_DIR).join(format!("{PINS_PREFIX}{name}")),
@@ -104,9 +107,57 @@ impl Daemon {
         let line = format!("run {} --config {} {path}", self.places(), self.config().display());
         let words: Vec<&str> = line.split_whitespace().chain(args.iter().copied()).collect();
         self.log_start = self.log().len();
-        let (program, log) = (self.program.clone(), self.log_path());
-        let running = Running::start(&self.host, &log, &program.to_string_lossy(), &words);
+        let (program, log) = (self.program.to_string_lossy(), self.log_path());
+        let running = match &self.fail_point {
+            None => Running::start(&self.host, &log, &program, &words),
+            Some(point) => {
+                let variable = format!("NETD_FAIL_POINT={point}");
+                let words = [&[&*variable, &*program], &*words].concat();
+                Running::start(&self.host, &log, "env", &words)
+            }
+        };
         self.running = Some(running);
+    }
+
+    /// Starts a daemon that ends itself at that point (`netd/src/fail_point.rs`).
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    #[track_caller]
+    pub fn spawn_to_fail(&mut self, point: &str) {
+        self.fail_point = Some(point.to_owned());
+        self.spawn(&[]);
+        self.fail_point = None;
+    }
+
+    /// Waits until the daemon is ready, or has ended instead; says whether it is ready.
+    ///
+    /// # Panics
+    /// Where neither comes.
+    #[track_caller]
+    pub fn is_ready_or_ended(&mut self) -> bool {
+        let start = self.log_start;
+        let running = self.running();
+        let is_ready = |running: &Running| {
+            running.log()[start..].split_whitespace().any(|word| word == "ready")
+        };
+        eventually_some("netd is ready or has ended", || {
+            let has_ended = running.status().is_some();
+            (has_ended || is_ready(running)).then(|| is_ready(running))
+        })
+    }
+
+    /// Makes the next daemon load programs of its own, as one of another build would.
+    ///
+    /// # Panics
+    /// Where it cannot.
+    #[track_caller]
+    pub fn forget_programs(&self) {
+        let current = self.bpffs.join(format!("v{}/progs/current", netd_common::ABI_VERSION));
+        match fs::remove_file(current) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+            _ => {}
+        }
     }
 
     /// Waits until the daemon says that it is ready.
@@ -180,6 +231,12 @@ impl Daemon {
     pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         self.wait();
+    }
+
+    /// Ends the daemon if it has not ended by itself.
+    pub fn end(&mut self) {
+        // Dropping it kills it.
+        self.running = None;
     }
 
     /// Its process id.

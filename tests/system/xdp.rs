@@ -195,8 +195,7 @@ fn the_program_outlives_the_daemon_and_is_replaced_by_the_next_one() {
 
     // Another build has programs of its own.
     world.daemon.kill();
-    let loaded = world.daemon.bpffs().join(versioned("progs/current"));
-    fs::remove_file(&loaded).unwrap();
+    world.daemon.forget_programs();
     world.daemon.start_with(&["--xdp", "drop"]);
     let second = xdp(&world, UPLINK).unwrap();
     assert_ne!(second, first);
@@ -205,7 +204,7 @@ fn the_program_outlives_the_daemon_and_is_replaced_by_the_next_one() {
 
     // What a daemon with other maps has left is taken up likewise.
     world.daemon.kill();
-    fs::remove_file(&loaded).unwrap();
+    world.daemon.forget_programs();
     let other = world.daemon.bpffs().join("v0/links");
     fs::create_dir_all(&other).unwrap();
     for pin in fs::read_dir(&links).unwrap().map(|entry| entry.unwrap().path()) {

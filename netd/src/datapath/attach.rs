@@ -19,6 +19,7 @@ use super::{
     pins::Pins,
     programs::{Programs, SOCKET_HOOKS, id_of},
 };
+use crate::fail_point;
 
 /// Before the filters of others: what netd drops is nobody else's to see, and what it passes goes on to
 /// them.
@@ -91,6 +92,7 @@ pub(super) fn attach(
         _ => {}
     }
     for (hook, name) in side.programs() {
+        fail_point::before_step();
         put(programs.hook(name)?, ifname, hook)
             .map_err(|source| DatapathError::Attach { ifname: ifname.to_owned(), source })?;
     }
@@ -167,6 +169,7 @@ pub(super) fn hook_sockets(
         let _ = std::fs::remove_file(&new);
         let pin_error = |source| DatapathError::PinObject { path: path.clone(), source };
         link.pin(&new).map_err(pin_error)?;
+        fail_point::before_step();
         std::fs::rename(&new, &path).map_err(|source| DatapathError::Pin { path, source })?;
     }
     Ok(())

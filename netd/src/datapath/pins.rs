@@ -17,6 +17,7 @@ use std::{
 use netd_common::ABI_VERSION;
 
 use super::DatapathError;
+use crate::fail_point;
 
 /// What this build's object is told from others by: its programs have a folder of their own.
 const OBJECT_ID: &str = env!("NETD_OBJECT_ID");
@@ -83,6 +84,7 @@ impl Pins {
 
     /// Says that this build's programs are all there.
     pub(super) fn make_programs_current(&self) -> Result<(), DatapathError> {
+        fail_point::before_step();
         let path = self.current();
         symlink(OBJECT_ID, &path).map_err(|source| DatapathError::Pin { path, source })
     }
@@ -155,12 +157,14 @@ impl Pins {
 }
 
 fn create(folder: PathBuf) -> Result<(), DatapathError> {
+    fail_point::before_step();
     let created = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
     created.map_err(|source| DatapathError::Pin { path: folder, source })
 }
 
 /// Removes what may not be there.
 fn remove(path: &Path, by: impl Fn(&Path) -> io::Result<()>) -> Result<(), DatapathError> {
+    fail_point::before_step();
     match by(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(DatapathError::Pin { path: path.to_owned(), source })

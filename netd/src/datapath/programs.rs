@@ -18,6 +18,7 @@ use super::{
     load::{self, pinned_map, program_error},
     pins::Pins,
 };
+use crate::fail_point;
 
 /// The hooks that every host needs. Those of uplinks without Ethernet header are loaded when there is one.
 const HOOKS: [&str; 6] = [
@@ -132,6 +133,7 @@ fn load_hook(ebpf: &mut Ebpf, pins: &Pins, hook: &'static str) -> Result<(), Dat
     for (place, part) in parts.into_iter().rev() {
         let program: &mut SchedClassifier = load::program(ebpf, part)?;
         program.load().map_err(program_error(part))?;
+        fail_point::before_step();
         places.set(place, program.fd().map_err(program_error(part))?, 0).map_err(map_error)?;
         pin(pins, part, |path| program.pin(path))?;
     }
@@ -144,6 +146,9 @@ fn pin(
     pin: impl FnOnce(&std::path::Path) -> Result<(), aya::pin::PinError>,
 ) -> Result<(), DatapathError> {
     let path = pins.program(name);
+    // Left by a daemon that died half-way through a hook.
+    let _ = std::fs::remove_file(&path);
+    fail_point::before_step();
     pin(&path).map_err(|source| DatapathError::PinObject { path, source })
 }
 

@@ -8,6 +8,8 @@ use aya::{
 };
 use bytemuck::Zeroable;
 
+use crate::fail_point;
+
 /// A kind of map that can be written element by element.
 pub(super) trait Table<K, V> {
     /// Everything that it holds.
@@ -99,6 +101,7 @@ impl<M: Table<K, V>, K: Ord + Clone, V: PartialEq + Clone> Synced<M, K, V> {
     pub(super) fn put_missing(&mut self, wanted: &BTreeMap<K, V>) -> Result<(), MapError> {
         for (key, value) in wanted {
             if self.held.get(key) != Some(value) {
+                fail_point::before_step();
                 self.map.put(key, value)?;
                 self.held.insert(key.clone(), value.clone());
             }
@@ -111,6 +114,7 @@ impl<M: Table<K, V>, K: Ord + Clone, V: PartialEq + Clone> Synced<M, K, V> {
         let others: Vec<K> =
             self.held.keys().filter(|key| !wanted.contains_key(key)).cloned().collect();
         for key in others {
+            fail_point::before_step();
             self.map.delete(&key)?;
             self.held.remove(&key);
         }

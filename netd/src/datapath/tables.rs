@@ -21,6 +21,7 @@ use super::{
     pins::Pins,
     synced::{Synced, Table},
 };
+use crate::fail_point;
 use crate::programmed::{FamilyContents, Programmed};
 
 type SyncedHash<K, V> = Synced<HashMap<MapData, K, V>, K, V>;
@@ -111,6 +112,7 @@ impl Tables {
         if self.config.get(&0, 0).map_err(map_error("CONFIG"))? == config {
             return Ok(());
         }
+        fail_point::before_step();
         self.config.set(0, config, 0).map_err(map_error("CONFIG"))
     }
 
@@ -186,6 +188,7 @@ impl Tables {
     pub(super) fn end_flows(&mut self, slot: u32) -> Result<(), DatapathError> {
         let error = map_error("GENERATIONS");
         let generation = self.generations.get(&slot, 0).map_err(&error)?;
+        fail_point::before_step();
         self.generations.set(slot, generation.wrapping_add(1), 0).map_err(error)
     }
 

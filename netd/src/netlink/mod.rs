@@ -28,7 +28,7 @@ use nix::errno::Errno;
 use tokio::sync::Semaphore;
 
 use self::neighbour::Neighbour;
-use crate::sysctl::ApplyError;
+use crate::{fail_point, sysctl::ApplyError};
 
 /// How often a list is read again because it changed while the kernel wrote it out.
 const DUMP_ATTEMPTS: usize = 8;
@@ -153,6 +153,7 @@ impl Netlink {
         flags: u16,
         request: Request,
     ) -> Result<(), NetlinkError> {
+        fail_point::before_step();
         match self.exchange(message, NLM_F_REQUEST | NLM_F_ACK | flags).await {
             Ok(_) => Ok(()),
             Err(source) => Err(NetlinkError::Failed { request, source }),
