@@ -177,6 +177,16 @@ impl Network {
         self.subnet(Family::Ipv6).is_some_and(|subnet| subnet.gateway.is_some())
     }
 
+    /// The bridge's MAC address. It follows from the id: a bridge that is made again has it too, so that no
+    /// container has to learn another one.
+    pub fn bridge_mac(&self) -> MacAddr {
+        let digits = |at: usize| self.id.get(2 * at..2 * at + 2);
+        let byte = |at| digits(at).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        // Locally administered, as in `ids::new_mac`.
+        let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(|at| byte(at).unwrap_or_default());
+        MacAddr([0x02, a, b, c, d, e])
+    }
+
     /// The address that the bridge has in a subnet of this network.
     pub fn bridge_address(&self, subnet: &Subnet) -> Option<IpAddr> {
         let is_inhibited = self.inhibit_ipv4 && subnet.family() == Family::Ipv4;

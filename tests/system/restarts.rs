@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, fs};
 
 use netd_tests::{
-    clients::{Connection, NoConnection, fetch, pings, try_fetch},
+    clients::{Connection, NoConnection, fetch, pings, pings_at_once, try_fetch},
     condition::eventually,
     family::Family,
     netns::Namespace,
     process::Running,
     servers::{self, Server},
-    topology::{Container, UPLINK, World, at},
+    topology::{Container, UPLINK, World, at, gateway},
 };
 
 /// A container `web` that publishes port 8080, and what goes on with it.
@@ -196,6 +196,25 @@ fn a_link_that_is_deleted_while_the_daemon_runs_is_made_again() {
         try_fetch(&world.client, at(Family::V4.host(), 8080)).is_ok()
     });
     web.check_new_flows(&world);
+}
+
+#[test]
+fn containers_send_by_a_bridge_that_is_made_again_as_by_the_old_one() {
+    let world = World::new();
+    let web = Web::new(&world);
+    let bridge = world.netd("network inspect front --json").json()[0]["bridge"].take();
+    let bridge = bridge.as_str().unwrap();
+    let gateways = Family::BOTH.map(|family| gateway(family, 1).parse().unwrap());
+    for gateway in gateways {
+        assert!(pings(&web.container.namespace, gateway));
+    }
+    world.host.ip(&[&format!("link del {bridge}")]);
+    for gateway in gateways {
+        // The container remembers the MAC address that the gateway has had.
+        eventually(&format!("{gateway} answers"), || {
+            pings_at_once(&web.container.namespace, gateway)
+        });
+    }
 }
 
 #[test]

@@ -129,7 +129,7 @@ pub(super) fn bridge_spec(network: &Network) -> BridgeSpec {
     BridgeSpec {
         name: network.bridge.clone(),
         mtu: network.mtu,
-        mac: None,
+        mac: network.bridge_mac().0,
         addresses: gateways(network),
         ipv6: network.has_ipv6_gateway(),
     }

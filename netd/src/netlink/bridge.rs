@@ -24,8 +24,7 @@ const LINK_LOCAL_GATEWAY: Ipv6Net =
 pub struct BridgeSpec {
     pub name: String,
     pub mtu: u32,
-    /// None: the kernel picks one, which is then kept.
-    pub mac: Option<[u8; 6]>,
+    pub mac: [u8; 6],
     /// The gateway addresses, each with the prefix length of its subnet.
     pub addresses: Vec<IpNet>,
     /// Whether the network has an IPv6 subnet; without one the bridge has no IPv6 at all.
@@ -40,10 +39,9 @@ impl Netlink {
     /// [`NetlinkError::NameTaken`] for any device of that name, a bridge of ours too.
     pub async fn create_bridge(&self, spec: &BridgeSpec) -> Result<u32, NetlinkError> {
         check_name(&spec.name)?;
-        let mut builder = LinkMessageBuilder::<LinkBridge>::new(&spec.name);
-        if let Some(mac) = spec.mac {
-            builder = builder.address(mac.to_vec());
-        }
+        // A MAC address that is given stays; the kernel's own choice would change with the ports that come
+        // and go, and containers would keep the old one in their ARP caches.
+        let builder = LinkMessageBuilder::<LinkBridge>::new(&spec.name).address(spec.mac.to_vec());
         let message = RouteNetlinkMessage::NewLink(builder.build());
         let request = Request::CreateBridge { ifname: spec.name.clone() };
         match self.change(message, NLM_F_CREATE | NLM_F_EXCL, request).await {
@@ -65,11 +63,6 @@ impl Netlink {
     async fn finish_bridge(&self, spec: &BridgeSpec, link: &Link) -> Result<(), NetlinkError> {
         sysctl::apply(&bridge_sysctls(spec))?;
         let mut builder = LinkMessageBuilder::<LinkUnspec>::new().index(link.ifindex);
-        // A MAC address that was set explicitly stays; the kernel's own choice would change with
-        // the ports that come and go, and containers would keep the old one in their ARP caches.
-        if let Some(mac) = spec.mac.or(link.mac) {
-            builder = builder.address(mac.to_vec());
-        }
         // Given with RTM_NEWLINK, the MTU would fall back to 1500 when the last port goes
         // (br_mtu_auto_adjust); a later change is remembered as the user's choice.
         if spec.mtu != link.mtu {
