@@ -306,6 +306,32 @@ fn a_daemon_killed_during_many_changes_has_all_that_it_has_granted() {
     assert!(granted.len() >= 12, "{granted:?}");
 }
 
+#[test]
+fn a_daemon_killed_while_it_disconnects_leaves_a_way_out() {
+    let mut world = World::new();
+    world.network("back", 1, "");
+    world.network("front", 2, "");
+    let app = world.container("app", "front", "");
+    let sandbox = app.namespace.name();
+    let disconnect = format!("network disconnect back {sandbox}");
+    for _ in 0..5 {
+        // By its name, this network is the way out of the two.
+        world.connect(&app, "back", "--name app-back").ok();
+        let before = world.daemon.log().matches("endpoint disconnected").count();
+        let mut disconnecting = world.daemon.begin(&disconnect);
+        while world.daemon.log().matches("endpoint disconnected").count() == before
+            && disconnecting.status().is_none()
+        {}
+        world.daemon.kill();
+        disconnecting.wait();
+        world.daemon.start();
+        for family in Family::BOTH {
+            assert!(pings_at_once(&app.namespace, family.remote()), "{family}");
+        }
+        let _ = world.netd(&disconnect);
+    }
+}
+
 /// A table of the kernel's, such as `dev` or `route`, as a namespace sees it.
 fn table(namespace: &Namespace, name: &str) -> String {
     let path = format!("/proc/thread-self/net/{name}");

@@ -176,12 +176,6 @@ impl Controller {
         let meant = sandbox.as_ref().map(|sandbox| sandbox_ref(text, sandbox));
         let endpoint = self.desired.find_attachment(network, text, meant.as_ref())?.clone();
         self.remove_endpoint(&endpoint).await?;
-        if let Some(sandbox) = open_again(&endpoint) {
-            // The sandbox may be about to end; then its routes do not matter.
-            if let Err(error) = self.set_default_routes(&endpoint, &sandbox).await {
-                warn!(sandbox = text, error = in_one_line(&error), "default routes not moved");
-            }
-        }
         Ok(vec![Item::Name(endpoint.name)])
     }
 
@@ -200,7 +194,8 @@ impl Controller {
         Ok(())
     }
 
-    /// Takes an endpoint off the host: its ports and flows first, its link last.
+    /// Takes an endpoint off the host: its ports and flows first, then its link, and its sandbox has its way
+    /// out by another network.
     async fn take_away(&mut self, endpoint: &Endpoint) -> Result<(), RequestError> {
         self.desired.remove_endpoint(&endpoint.name);
         let ports = endpoint.ports.iter().map(|port| port.slot);
@@ -211,7 +206,19 @@ impl Controller {
         for neighbour in self.addresses_of(endpoint) {
             self.netlink.remove_neighbour(&neighbour).await?;
         }
-        self.refresh().await
+        self.refresh().await?;
+        self.move_way_out(endpoint).await;
+        Ok(())
+    }
+
+    /// Points the default routes of a sandbox elsewhere that has lost an endpoint. The sandbox may be about to
+    /// end; then its routes do not matter.
+    async fn move_way_out(&self, lost: &Endpoint) {
+        let Some(sandbox) = open_again(lost) else { return };
+        if let Err(error) = self.set_default_routes(lost, &sandbox).await {
+            let error = in_one_line(&error);
+            warn!(sandbox = lost.sandbox.text, error, "default routes not moved");
+        }
     }
 
     pub(super) fn endpoints(&self) -> Result<Vec<Item>, RequestError> {
