@@ -4,6 +4,7 @@
 //! is decided here but the form; `run` alone is no request, `main` starts the daemon for it.
 
 mod conntrack;
+mod documents;
 mod endpoint;
 mod network;
 mod output;
@@ -18,10 +19,11 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, ColorChoice, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, ColorChoice, Parser, Subcommand};
 use thiserror::Error;
 
 pub use state::{ExportArgs, StateCommand};
+pub use documents::{man_pages, print_completions};
 pub use stop::{StopArgs, Stopped};
 
 use crate::{
@@ -80,6 +82,11 @@ pub enum Command {
     Completions {
         /// The shell that it is for
         shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one for each command into a directory
+    Man {
+        /// Where the pages are written; it is made where it does not exist
+        dir: Option<PathBuf>,
     },
 }
 
@@ -168,6 +175,8 @@ pub enum CliError {
     TooLarge { path: PathBuf, max: usize },
     #[error("endpoint {endpoint} is left out: {reason}")]
     LeftOut { endpoint: String, reason: String },
+    #[error("the manual pages cannot be written to {path}: {source}; name another directory")]
+    Pages { path: PathBuf, source: io::Error },
     /// Several objects, each of which failed for its own reason.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<CliError>),
@@ -188,6 +197,7 @@ impl CliError {
             | Self::Write { .. }
             | Self::TooLarge { .. }
             | Self::LeftOut { .. }
+            | Self::Pages { .. }
             | Self::Several(_) => ExitCode::FAILURE,
         }
     }
@@ -247,16 +257,6 @@ pub fn state(
     out: &mut dyn Write,
 ) -> Result<(), CliError> {
     command.run(global, out)
-}
-
-/// Prints a completion script to `out`.
-///
-/// # Errors
-/// Where it cannot be written.
-pub fn print_completions(shell: clap_complete::Shell, out: &mut dyn Write) -> Result<(), CliError> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "netd", &mut script);
-    Ok(out.write_all(&script)?)
 }
 
 /// Makes a request and gives its items as `T`; warnings among them go to stderr.

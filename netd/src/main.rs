@@ -26,6 +26,8 @@ fn main() -> ExitCode {
             .map_or_else(|e| failure(&e), succeed),
         Command::Completions { shell } => cli::print_completions(shell, &mut io::stdout().lock())
             .map_or_else(|e| failure(&e), succeed),
+        Command::Man { dir } => cli::man_pages(dir.as_deref(), &mut io::stdout().lock())
+            .map_or_else(|e| failure(&e), succeed),
         Command::Ask(command) => cli::ask(command, &global, &mut io::stdout().lock())
             .map_or_else(|e| failure(&e), succeed),
     }

@@ -9,7 +9,7 @@ use std::{
 
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
-use super::{Cli, CliError, Command, Stopped, ask, print_completions, state, stop};
+use super::{Cli, CliError, Command, Stopped, ask, man_pages, print_completions, state, stop};
 use crate::api::{
     ConntrackInfo, EndpointInfo, Envelope, Item, NetworkInfo, PortInfo, Reply, Request, StatsAnswer,
 };
@@ -68,6 +68,8 @@ fn every_command_is_understood() {
         "netd state export - --state-dir a --config b",
         "netd state import a",
         "netd completions bash",
+        "netd man",
+        "netd man pages",
     ] {
         check_usage(line, None);
     }
@@ -176,7 +178,9 @@ fn answered(line: &str, replies: Vec<Reply>) -> (Vec<Request>, Result<String, Cl
         Command::Stop(args) => stop(&args, &global).map(|_| ()),
         Command::Ask(command) => ask(command, &global, &mut out),
         Command::State(command) => state(command, &global, &mut out),
-        Command::Run(_) | Command::Completions { .. } => unreachable!("{line} is no request"),
+        Command::Run(_) | Command::Completions { .. } | Command::Man { .. } => {
+            unreachable!("{line} is no request")
+        }
     };
     std::fs::remove_file(path).unwrap();
     (daemon.join().unwrap(), result.map(|()| String::from_utf8(out).unwrap()))
@@ -354,4 +358,30 @@ fn there_is_a_script_for_every_shell() {
         print_completions(shell, &mut script).unwrap();
         assert!(script.len() > 1_000);
     }
+}
+
+#[test]
+fn the_manual_page_names_every_command() {
+    let mut page = Vec::new();
+    man_pages(None, &mut page).unwrap();
+    let page = String::from_utf8(page).unwrap();
+    assert!(page.contains(".TH netd 1"), "{page}");
+    for command in Cli::command().get_subcommands() {
+        let entry = format!("netd\\-{}(1)", command.get_name());
+        assert!(page.contains(&entry), "{entry} is missing in {page}");
+    }
+}
+
+#[test]
+fn every_command_has_a_page_of_its_own() {
+    let dir = std::env::temp_dir().join(format!("netd-man-{}", std::process::id()));
+    man_pages(Some(&dir), &mut Vec::new()).unwrap();
+    for page in ["netd.1", "netd-run.1", "netd-network.1", "netd-network-create.1"] {
+        assert!(dir.join(page).is_file(), "{page}");
+    }
+    // What lies in the way is named.
+    let file = dir.join("netd.1");
+    let error = man_pages(Some(&file), &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains(&file.display().to_string()), "{error}");
+    std::fs::remove_dir_all(&dir).unwrap();
 }
