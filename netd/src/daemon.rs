@@ -30,6 +30,7 @@ use crate::{
     privileges,
     server::{self, Command},
     store::Store,
+    watchdog::Watchdog,
 };
 
 /// How many commands may wait for the controller.
@@ -130,6 +131,7 @@ async fn turn(
     mut commands: mpsc::Receiver<Command>,
     mut events: mpsc::Receiver<HostEvent>,
 ) -> Result<()> {
+    let mut watchdog = Watchdog::from_environment();
     let mut silent = interval(SILENT_PERIOD);
     silent.set_missed_tick_behavior(MissedTickBehavior::Delay);
     fail_point::started();
@@ -150,6 +152,11 @@ async fn turn(
             _ = silent.tick() => {
                 controller.keep_sysctls();
                 controller.follow_silent_changes();
+            }
+            () = watchdog.due() => {
+                if let Err(error) = watchdog.ping() {
+                    warn!(%error, "systemd's watchdog does not hear of the event loop");
+                }
             }
             _ = signals.hangup.recv() => reload(controller, options).await,
             _ = signals.terminate.recv() => break,

@@ -31,3 +31,4 @@ pub mod netns;
 pub mod privileges;
 pub mod sysctl;
 pub mod uplinks;
+pub mod watchdog;
