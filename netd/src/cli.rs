@@ -22,8 +22,8 @@ use std::{
 use clap::{Args, ColorChoice, Parser, Subcommand};
 use thiserror::Error;
 
-pub use state::{ExportArgs, StateCommand};
 pub use documents::{man_pages, print_completions};
+pub use state::{ExportArgs, StateCommand};
 pub use stop::{StopArgs, Stopped};
 
 use crate::{

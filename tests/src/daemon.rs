@@ -27,8 +27,6 @@ pub struct Daemon {
     data_path: DataPath,
     /// Where the log of the daemon that runs begins in the file that all of them share.
     log_start: usize,
-    /// Where the next daemon ends itself.
-    fail_point: Option<String>,
     host: PathBuf,
     dir: PathBuf,
     bpffs: PathBuf,
@@ -46,7 +44,6 @@ impl Daemon {
             program: binary(),
             data_path: DataPath::under_test(),
             log_start: 0,
-            fail_point: None,
             host: host.path().to_owned(),
             dir: env::temp_dir().join(name),
             bpffs: Path::new(PINS_DIR).join(format!("{PINS_PREFIX}{name}")),
@@ -95,27 +92,39 @@ impl Daemon {
         self.wait_until_ready();
     }
 
+    /// Starts the daemon by a program that becomes it, such as env(1), and waits until it says that it is
+    /// ready.
+    ///
+    /// # Panics
+    /// Where it ends instead.
+    #[track_caller]
+    pub fn start_by(&mut self, wrapper: &[&str]) {
+        self.spawn_by(wrapper, &[]);
+        self.wait_until_ready();
+    }
+
     /// Starts the daemon with further arguments.
     ///
     /// # Panics
     /// Where that fails.
     #[track_caller]
     pub fn spawn(&mut self, args: &[&str]) {
+        self.spawn_by(&[], args);
+    }
+
+    #[track_caller]
+    fn spawn_by(&mut self, wrapper: &[&str], args: &[&str]) {
         let config = fs::read_to_string(self.config()).unwrap_or_default();
         let is_chosen = config.contains("mode =") || args.contains(&"--datapath");
         let path = if is_chosen { String::new() } else { format!("--datapath {}", self.data_path) };
         let line = format!("run {} --config {} {path}", self.places(), self.config().display());
-        let words: Vec<&str> = line.split_whitespace().chain(args.iter().copied()).collect();
+        let program = self.program.to_string_lossy().into_owned();
+        let netd = [program.as_str()].into_iter().chain(line.split_whitespace());
+        let mut words = wrapper.iter().copied().chain(netd).chain(args.iter().copied());
         self.log_start = self.log().len();
-        let (program, log) = (self.program.to_string_lossy(), self.log_path());
-        let running = match &self.fail_point {
-            None => Running::start(&self.host, &log, &program, &words),
-            Some(point) => {
-                let variable = format!("NETD_FAIL_POINT={point}");
-                let words = [&[&*variable, &*program], &*words].concat();
-                Running::start(&self.host, &log, "env", &words)
-            }
-        };
+        let first = words.next().unwrap_or_default();
+        let words: Vec<&str> = words.collect();
+        let running = Running::start(&self.host, &self.log_path(), first, &words);
         self.running = Some(running);
     }
 
@@ -125,9 +134,8 @@ impl Daemon {
     /// Where it cannot be started.
     #[track_caller]
     pub fn spawn_to_fail(&mut self, point: &str) {
-        self.fail_point = Some(point.to_owned());
-        self.spawn(&[]);
-        self.fail_point = None;
+        let variable = format!("NETD_FAIL_POINT={point}");
+        self.spawn_by(&["env", &variable], &[]);
     }
 
     /// Waits until the daemon is ready, or has ended instead; says whether it is ready.

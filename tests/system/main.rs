@@ -43,6 +43,7 @@ mod published_ports;
 mod restarts;
 mod rfc;
 mod sandboxes;
+mod service_manager;
 mod source_ports;
 mod state;
 mod stopping;

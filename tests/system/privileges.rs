@@ -26,6 +26,21 @@ fn the_socket_is_closed_to_strangers() {
 }
 
 #[test]
+fn the_socket_is_roots_where_there_is_no_group_netd_and_else_the_groups() {
+    for (groups, expected) in [("root:x:0:\n", 0), ("root:x:0:\nnetd:x:4321:\n", 4321)] {
+        let mut world = World::without_daemon("");
+        let file = world.daemon.config().with_file_name("group");
+        fs::write(&file, groups).unwrap();
+        // The daemon alone sees these groups.
+        let hide = format!("mount --bind {} /etc/group && exec \"$@\"", file.display());
+        world.daemon.start_by(&["unshare", "--mount", "sh", "-c", &hide, "sh"]);
+        let socket = fs::metadata(world.daemon.socket()).unwrap();
+        assert_eq!((socket.uid(), socket.gid()), (0, expected), "{groups}");
+        assert_eq!(socket.permissions().mode() & 0o777, 0o660, "{groups}");
+    }
+}
+
+#[test]
 fn the_daemon_keeps_no_capability_that_it_does_not_need() {
     // Source: linux/capability.h.
     const UNNEEDED: [(&str, u32); 7] = [

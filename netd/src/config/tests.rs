@@ -145,3 +145,16 @@ fn the_command_line_wins_over_the_file() {
     assert_eq!(config.uplinks.names, ["z"]);
     assert_eq!(config.datapath.xdp, XdpMode::Off);
 }
+
+#[test]
+fn the_packaged_example_changes_nothing_and_each_of_its_lines_can_be_used() {
+    let example = include_str!("../../packaging/netd.toml");
+    assert_eq!(parse(example).unwrap(), Config::default());
+    let used: String = example.lines().map(|line| used_line(line).to_owned() + "\n").collect();
+    assert_ne!(parse(&used).unwrap(), Config::default());
+}
+
+/// A setting that is commented out, without its `#`; comments have a space behind it.
+fn used_line(line: &str) -> &str {
+    line.strip_prefix('#').filter(|line| !line.starts_with(' ')).unwrap_or(line)
+}
