@@ -14,6 +14,7 @@ mod hostile;
 mod house_rules;
 mod lint;
 mod oracle;
+mod package;
 mod run;
 mod setup;
 mod test;
@@ -71,6 +72,8 @@ enum Task {
     Verify(verify::Args),
     /// Measures netd beside iptables, plain routing and a bare veth pair
     Bench(bench::Args),
+    /// Makes the Debian package, and an archive with a static program
+    Package(package::Args),
     /// Tries programs and tests in other kernels, in virtual machines
     Vm(vm::Args),
     /// Installs the system programs that the other commands use
@@ -104,6 +107,7 @@ fn run_task(cli: Cli) -> Result<ExitCode> {
         Task::Lint => lint::lint(&workspace),
         Task::Verify(args) => verify::verify(&workspace, &args),
         Task::Bench(args) => bench::bench(&workspace, &args),
+        Task::Package(args) => package::package(&workspace, &args),
         Task::Vm(args) => vm::vm(&workspace, &args),
         Task::Setup(args) => setup::setup(&args),
     }?;

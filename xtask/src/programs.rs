@@ -25,6 +25,10 @@ pub(crate) enum Purpose {
     Bench,
     /// The virtual machines.
     Vm,
+    /// The packages.
+    Package,
+    /// The Debian system that a package is tried in.
+    PackageCheck,
 }
 
 /// A program, the packages that have it and what needs it.
@@ -35,14 +39,17 @@ pub(crate) struct Program {
     purposes: &'static [Purpose],
 }
 
-use Purpose::{Bench, Datapath, Demo, QuickStart, System, Toolchain, Vm};
+use Purpose::{Bench, Datapath, Demo, Package, PackageCheck, QuickStart, System, Toolchain, Vm};
+
+/// What not everybody wants on his disk, with the option of `cargo xtask setup` that installs it.
+const EXTRA: [(Purpose, &str); 2] = [(Vm, "--vm"), (PackageCheck, "--package")];
 
 const PROGRAMS: &[Program] = &[
     program("ip", &["iproute2"], &[QuickStart, Demo, Datapath, System, Bench]),
     program("curl", &["curl"], &[QuickStart, Demo, System]),
     program("python3", &["python3"], &[QuickStart, Demo, System]),
-    program("tar", &["tar"], &[Toolchain]),
-    program("xz", &["xz-utils"], &[Toolchain]),
+    program("tar", &["tar"], &[Toolchain, Package]),
+    program("xz", &["xz-utils"], &[Toolchain, Package]),
     program("nft", &["nftables"], &[System]),
     program("iptables", &["iptables"], &[System]),
     program("iptables-nft-restore", &["iptables"], &[Bench]),
@@ -67,6 +74,12 @@ const PROGRAMS: &[Program] = &[
     program("cpio", &["cpio"], &[Vm]),
     program("depmod", &["kmod"], &[Vm]),
     program("zstd", &["zstd"], &[Vm]),
+    program("dpkg-deb", &["dpkg"], &[Package]),
+    program("dpkg-shlibdeps", &["dpkg-dev"], &[Package]),
+    program("gzip", &["gzip"], &[Package]),
+    program("strip", &["binutils"], &[Package]),
+    program("mmdebstrap", &["mmdebstrap"], &[PackageCheck]),
+    program("unshare", &["util-linux"], &[PackageCheck]),
 ];
 
 const fn program(
@@ -78,21 +91,26 @@ const fn program(
 }
 
 impl Program {
-    /// Whether only the virtual machines need it, which not everybody wants on his disk.
-    fn is_for_vm(&self) -> bool {
-        self.purposes == [Vm]
+    /// The option of `cargo xtask setup` that it is installed by, where nothing else needs it.
+    fn option(&self) -> Option<&'static str> {
+        let extra = EXTRA.iter().find(|(purpose, _)| self.purposes == [*purpose]);
+        extra.map(|(_, option)| *option)
+    }
+
+    fn is_wanted(&self, extra: &[Purpose]) -> bool {
+        self.option().is_none() || extra.iter().any(|purpose| self.purposes == [*purpose])
     }
 }
 
-/// Every program that is not there; those for virtual machines only where they are asked for.
-pub(crate) fn missing(with_vm: bool) -> Vec<&'static Program> {
-    let wanted = PROGRAMS.iter().filter(|program| with_vm || !program.is_for_vm());
+/// Every program that is not there; what not everybody wants only where it is asked for.
+pub(crate) fn missing(extra: &[Purpose]) -> Vec<&'static Program> {
+    let wanted = PROGRAMS.iter().filter(|program| program.is_wanted(extra));
     wanted.filter(|program| find(program.name).is_none()).collect()
 }
 
 /// The programs for `purpose` that are not there.
 pub(crate) fn missing_for(purpose: Purpose) -> Vec<&'static Program> {
-    let mut programs = missing(purpose == Vm);
+    let mut programs = missing(&[purpose]);
     programs.retain(|program| program.purposes.contains(&purpose));
     programs
 }
@@ -116,8 +134,11 @@ pub(crate) fn describe(missing: &[&Program]) -> String {
         text +=
             &format!("  {:<23} Debian package {}\n", program.name, program.packages.join(" or "));
     }
-    let option = if missing.iter().any(|program| program.is_for_vm()) { " --vm" } else { "" };
-    text + &format!("`cargo xtask setup{option}` installs them where there is apt")
+    let mut options: Vec<&str> = missing.iter().filter_map(|program| program.option()).collect();
+    options.sort_unstable();
+    options.dedup();
+    let options: String = options.iter().map(|option| format!(" {option}")).collect();
+    text + &format!("`cargo xtask setup{options}` installs them where there is apt")
 }
 
 /// The package that has `program`, if it is one of ours.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     process,
-    programs::{self, Program},
+    programs::{self, Program, Purpose},
 };
 
 #[derive(clap::Args)]
@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// Also what `cargo xtask vm` needs
     #[arg(long)]
     vm: bool,
+    /// Also what `cargo xtask package --check` needs
+    #[arg(long)]
+    package: bool,
 }
 
 /// Installs what is missing with apt, or names it where there is no apt.
@@ -21,7 +24,10 @@ pub(crate) struct Args {
 /// # Errors
 /// Fails if something is missing afterwards.
 pub(crate) fn setup(args: &Args) -> Result<()> {
-    let missing = programs::missing(args.vm);
+    let extra = [(args.vm, Purpose::Vm), (args.package, Purpose::PackageCheck)];
+    let wanted: Vec<Purpose> =
+        extra.iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, purpose)| *purpose).collect();
+    let missing = programs::missing(&wanted);
     if missing.is_empty() {
         eprintln!("xtask: every system program is there");
         return Ok(());
@@ -34,7 +40,7 @@ pub(crate) fn setup(args: &Args) -> Result<()> {
     }
     install(&missing)?;
 
-    let still_missing = programs::missing(args.vm);
+    let still_missing = programs::missing(&wanted);
     if !still_missing.is_empty() {
         bail!("apt succeeded, but {}", programs::describe(&still_missing));
     }
