@@ -266,6 +266,17 @@ impl Daemon {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
+    /// Throws away what it has logged, while it does not run.
+    ///
+    /// # Panics
+    /// Where the file cannot be emptied.
+    #[track_caller]
+    pub fn forget_log(&self) {
+        let path = self.log_path();
+        let emptied = fs::write(&path, "");
+        emptied.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.join("netd.log")
     }

@@ -16,5 +16,6 @@ pub mod prog;
 pub mod raw;
 pub mod reasons;
 pub mod servers;
+pub mod soak;
 pub mod stun;
 pub mod topology;

@@ -44,6 +44,7 @@ mod restarts;
 mod rfc;
 mod sandboxes;
 mod service_manager;
+mod soak;
 mod source_ports;
 mod state;
 mod stopping;

@@ -17,6 +17,7 @@ mod oracle;
 mod package;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod verify;
 mod vm;
@@ -60,6 +61,8 @@ enum Task {
     Hostile(hostile::Args),
     /// Floods a published port with SYNs until the connection table is full
     Flood(flood::Args),
+    /// Does thousands of random operations and compares what exists with a model of it
+    Soak(soak::Args),
     /// Looks for inputs that break the engine, or a parser of the daemon
     Fuzz(fuzz::Args),
     /// Compares netd with iptables on packets and rule sets that are made up
@@ -101,6 +104,7 @@ fn run_task(cli: Cli) -> Result<ExitCode> {
         Task::Test(args) => test::test(&workspace, &args),
         Task::Hostile(args) => hostile::hostile(&workspace, &args),
         Task::Flood(args) => flood::flood(&workspace, &args),
+        Task::Soak(args) => soak::soak(&workspace, &args),
         Task::Fuzz(args) => fuzz::fuzz(&workspace, &args),
         Task::Oracle(args) => oracle::oracle(&workspace, &args),
         Task::Compliance => oracle::compliance(&workspace),
