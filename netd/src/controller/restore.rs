@@ -47,7 +47,7 @@ impl Controller {
     /// What an earlier daemon has left on devices.
     async fn left_classifiers(&self) -> Result<BTreeMap<u32, Carried>, RequestError> {
         let ifindexes = self.host.links().iter().map(|link| link.ifindex);
-        let left = self.netlink.classifiers(ifindexes, (PRIORITY, HANDLE)).await?;
+        let left = self.netlink.attached(ifindexes, (PRIORITY, HANDLE)).await?;
         let carried = |[ingress, egress]: [Option<u32>; 2]| Carried { ingress, egress };
         Ok(left.into_iter().map(|(ifindex, programs)| (ifindex, carried(programs))).collect())
     }

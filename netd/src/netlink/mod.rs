@@ -6,8 +6,8 @@
 //! for success. What netd wants to exist is decided elsewhere.
 
 pub mod addr;
+pub mod attached;
 pub mod bridge;
-pub mod classifier;
 pub mod link;
 pub mod monitor;
 pub mod neighbour;
@@ -70,7 +70,7 @@ pub enum Request {
     AddDefaultRoute { ifindex: u32, gateway: IpAddr },
     ListNeighbours,
     ListRules,
-    ListClassifiers,
+    ListAttached,
     SetNeighbour { neighbour: Neighbour },
     RemoveNeighbour { neighbour: Neighbour },
     JoinGroups,
@@ -97,7 +97,7 @@ impl fmt::Display for Request {
                 write!(f, "route via {gateway} on link {ifindex}")
             }
             Self::ListNeighbours => write!(f, "list the neighbours"),
-            Self::ListClassifiers => write!(f, "list the classifiers"),
+            Self::ListAttached => write!(f, "find the classifiers of an earlier daemon"),
             Self::ListRules => write!(f, "list the firewall's rules"),
             Self::SetNeighbour { neighbour } => {
                 write!(f, "set {neighbour}")

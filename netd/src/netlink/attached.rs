@@ -1,4 +1,4 @@
-//! The classifiers on devices, as numbers of programs.
+//! Which programs the classifiers are that an earlier daemon has left on devices.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ const PLACES: [TcHandle; 2] =
 impl Netlink {
     /// The programs of the classifiers with this priority and handle: on the way in and on the way out, by
     /// interface index. Devices without are left out.
-    pub async fn classifiers(
+    pub async fn attached(
         &self,
         ifindexes: impl IntoIterator<Item = u32>,
         (priority, handle): (u16, u16),
@@ -45,7 +45,7 @@ impl Netlink {
         match self.exchange(asked, NLM_F_REQUEST).await {
             Ok(reply) => Ok(reply.messages.iter().find_map(program_id)),
             Err(error) if error.kind() == std::io::ErrorKind::NotConnected => {
-                Err(NetlinkError::Failed { request: Request::ListClassifiers, source: error })
+                Err(NetlinkError::Failed { request: Request::ListAttached, source: error })
             }
             // No such qdisc, filter or device.
             Err(_) => Ok(None),
