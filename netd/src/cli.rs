@@ -4,6 +4,7 @@
 //! is decided here but the form; `run` alone is no request, `main` starts the daemon for it.
 
 mod conntrack;
+mod doctor;
 mod documents;
 mod endpoint;
 mod network;
@@ -14,7 +15,7 @@ mod stats;
 mod stop;
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -78,6 +79,8 @@ pub enum Command {
     /// The desired state as a document: a backup, or the way to another host
     #[command(subcommand)]
     State(StateCommand),
+    /// Look for what stops netd on this host, or is not as it should be, and say what to do; needs no daemon
+    Doctor(RunArgs),
     /// Print a completion script
     Completions {
         /// The shell that it is for
@@ -154,6 +157,17 @@ impl GlobalArgs {
     }
 }
 
+impl GlobalArgs {
+    /// Whether what is written there is to have colours.
+    pub fn is_colored(&self, stream: &impl IsTerminal) -> bool {
+        match self.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => stream.is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        }
+    }
+}
+
 /// Why a command did not do what it should.
 #[derive(Debug, Error)]
 pub enum CliError {
@@ -177,6 +191,9 @@ pub enum CliError {
     LeftOut { endpoint: String, reason: String },
     #[error("the manual pages cannot be written to {path}: {source}; name another directory")]
     Pages { path: PathBuf, source: io::Error },
+    /// The checks of `netd doctor` that say so.
+    #[error("netd cannot run on this host as it is: {0}; do what is said under fix")]
+    Stopped(String),
     /// Several objects, each of which failed for its own reason.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<CliError>),
@@ -198,6 +215,7 @@ impl CliError {
             | Self::TooLarge { .. }
             | Self::LeftOut { .. }
             | Self::Pages { .. }
+            | Self::Stopped(_)
             | Self::Several(_) => ExitCode::FAILURE,
         }
     }
@@ -245,6 +263,14 @@ pub fn ask(command: AskCommand, global: &GlobalArgs, out: &mut dyn Write) -> Res
 /// Where it refuses.
 pub fn stop(args: &StopArgs, global: &GlobalArgs) -> Result<Stopped, CliError> {
     stop::run(args, global)
+}
+
+/// Looks at the host and prints what was found to `out`.
+///
+/// # Errors
+/// Where something stops netd.
+pub fn doctor(args: RunArgs, global: &GlobalArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    doctor::run(args, global, out)
 }
 
 /// Writes the desired state to `out` or to a file, or brings one about.

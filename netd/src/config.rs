@@ -161,7 +161,11 @@ impl RunOptions {
     /// # Errors
     /// As [`Config::load`].
     pub fn resolve(&self) -> Result<Config, ConfigError> {
-        let mut config = Config::load(self.config.as_deref())?;
+        Ok(self.over(Config::load(self.config.as_deref())?))
+    }
+
+    /// A configuration with these options put over it.
+    pub fn over(&self, mut config: Config) -> Config {
         let replace = |place: &mut PathBuf, option: &Option<PathBuf>| {
             if let Some(path) = option {
                 place.clone_from(path);
@@ -175,7 +179,7 @@ impl RunOptions {
         if !self.uplinks.is_empty() {
             config.uplinks.names.clone_from(&self.uplinks);
         }
-        Ok(config)
+        config
     }
 }
 

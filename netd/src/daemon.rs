@@ -213,7 +213,7 @@ impl Signals {
 
 /// The cookie of the current network namespace, by which the socket hooks know the host's sockets.
 /// Source: `SO_NETNS_COOKIE`, Linux 5.14.
-fn netns_cookie() -> Result<u64> {
+pub(crate) fn netns_cookie() -> Result<u64> {
     use std::os::fd::AsRawFd as _;
 
     const SO_NETNS_COOKIE: libc::c_int = 71;

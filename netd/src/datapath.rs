@@ -14,6 +14,7 @@ mod load;
 #[cfg(feature = "packet-log")]
 mod packet_log;
 mod pins;
+pub(crate) mod probe;
 mod programs;
 mod synced;
 mod tables;
@@ -63,6 +64,8 @@ pub(crate) enum DatapathError {
     Layout { path: PathBuf, found: Layout, wanted: Layout },
     #[error("the programs could not be attached to {ifname}")]
     Attach { ifname: String, source: aya::programs::ProgramError },
+    #[error("the programs on {ifname} could not be listed")]
+    Query { ifname: String, source: ProgramError },
     #[error("{ifname} cannot carry classifiers")]
     Clsact { ifname: String, source: aya::programs::tc::TcError },
     #[error("the socket hooks could not be attached to the cgroup {path}")]

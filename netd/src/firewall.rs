@@ -66,7 +66,8 @@ impl Forwarding {
 }
 
 impl Chain {
-    fn place(&self) -> String {
+    /// The chain as messages call it.
+    pub fn place(&self) -> String {
         format!("chain {} of {}", self.name, self.table)
     }
 }

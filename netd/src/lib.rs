@@ -20,6 +20,7 @@ pub mod clock;
 pub mod config;
 pub mod controller;
 pub mod daemon;
+pub mod doctor;
 pub mod store;
 
 pub mod datapath;

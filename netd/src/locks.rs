@@ -67,6 +67,32 @@ pub fn state(state_dir: &Path) -> Result<Lock, LockError> {
     lock(state_dir, || LockError::State { path: state_dir.to_owned() })
 }
 
+/// Whether a daemon runs in this network namespace.
+///
+/// # Errors
+/// Where that cannot be found out.
+pub fn is_host_taken() -> Result<bool, LockError> {
+    is_taken(Path::new(HOST))
+}
+
+/// Whether a daemon has its pins there.
+///
+/// # Errors
+/// Where that cannot be found out.
+pub fn are_pins_taken(bpffs: &Path) -> Result<bool, LockError> {
+    Ok(bpffs.exists() && is_taken(bpffs)?)
+}
+
+/// Asks for a lock that it gives back at once; a daemon that starts meanwhile asks again.
+fn is_taken(path: &Path) -> Result<bool, LockError> {
+    let failed = |source| LockError::Failed { path: path.to_owned(), source };
+    match Flock::lock(File::open(path).map_err(failed)?, FlockArg::LockSharedNonblock) {
+        Ok(_) => Ok(false),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(true),
+        Err((_, errno)) => Err(failed(errno.into())),
+    }
+}
+
 fn lock(path: &Path, taken: impl Fn() -> LockError) -> Result<Lock, LockError> {
     let failed = |source| LockError::Failed { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(failed)?;

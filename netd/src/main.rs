@@ -1,11 +1,8 @@
 //! The `netd` program: the daemon and its command line.
 
-use std::{
-    io::{self, IsTerminal as _},
-    process::ExitCode,
-};
+use std::{io, process::ExitCode};
 
-use clap::{ColorChoice, Parser as _};
+use clap::Parser as _;
 use netd::{
     cli::{self, Cli, CliError, Command, GlobalArgs, Stopped},
     daemon,
@@ -23,6 +20,8 @@ fn main() -> ExitCode {
             Err(error) => failure(&error),
         },
         Command::State(command) => cli::state(command, &global, &mut io::stdout().lock())
+            .map_or_else(|e| failure(&e), succeed),
+        Command::Doctor(args) => cli::doctor(args, &global, &mut io::stdout().lock())
             .map_or_else(|e| failure(&e), succeed),
         Command::Completions { shell } => cli::print_completions(shell, &mut io::stdout().lock())
             .map_or_else(|e| failure(&e), succeed),
@@ -75,14 +74,9 @@ fn log_to_stderr(global: &GlobalArgs, is_daemon: bool) {
         (2.., _) => "trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let is_colored = match global.color {
-        ColorChoice::Always => true,
-        ColorChoice::Never => false,
-        ColorChoice::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .with_ansi(is_colored)
+        .with_ansi(global.is_colored(&io::stderr()))
         .init();
 }

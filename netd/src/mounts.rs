@@ -12,8 +12,12 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
+    libc,
     mount::{MsFlags, mount},
-    sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, FsType, statfs},
+    sys::{
+        stat::stat,
+        statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, FsType, statfs},
+    },
 };
 
 /// Where systemd and bpftool expect bpffs.
@@ -25,7 +29,7 @@ const PRIVATE: u32 = 0o700;
 /// Why a file system is not there.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
-    #[error("cannot read /proc/self/mountinfo")]
+    #[error("cannot read the list of mounts below /proc")]
     ReadMounts(#[source] io::Error),
     #[error("cannot create directory {}", path.display())]
     CreateDirectory { path: PathBuf, source: io::Error },
@@ -41,15 +45,45 @@ pub enum MountError {
 ///
 /// Hybrid hosts have it at `/sys/fs/cgroup/unified`, others at `/sys/fs/cgroup`.
 pub fn cgroup2_root(fallback: &Path) -> Result<PathBuf, MountError> {
-    let mounts = fs::read("/proc/self/mountinfo").map_err(MountError::ReadMounts)?;
-    // A mount point can be hidden by a later mount, so the list is asked and then the path.
-    let visible = |path: &PathBuf| is_on(path, CGROUP2_SUPER_MAGIC).unwrap_or(false);
-    if let Some(path) = cgroup2_mounts(&mounts).into_iter().find(visible) {
+    if let Some(path) = mounted_cgroup2()? {
         return Ok(path);
     }
     create_private(fallback)?;
     mount_once("cgroup2", CGROUP2_SUPER_MAGIC, fallback)?;
     Ok(fallback.to_owned())
+}
+
+/// The root of the cgroup2 hierarchy, where somebody has mounted it.
+pub fn mounted_cgroup2() -> Result<Option<PathBuf>, MountError> {
+    let mounts = fs::read("/proc/self/mountinfo").map_err(MountError::ReadMounts)?;
+    // A mount point can be hidden by a later mount, so the list is asked and then the path.
+    let visible = |path: &PathBuf| is_on(path, CGROUP2_SUPER_MAGIC).unwrap_or(false);
+    Ok(cgroup2_mounts(&mounts).into_iter().find(visible))
+}
+
+/// Whether a directory that may not exist yet is, or would be, on a bpffs that is mounted already.
+pub fn is_on_bpffs(dir: &Path) -> Result<bool, MountError> {
+    is_on(nearest_existing(dir), BPF_FS_MAGIC)
+}
+
+/// Whether the file system that a directory is on, or would be made on, is also mounted for the first process:
+/// if not, it ends with the last process of this mount namespace.
+pub fn is_shared_with_init(dir: &Path) -> Result<bool, MountError> {
+    let path = nearest_existing(dir);
+    let stat = stat(path).map_err(|source| MountError::StatFs { path: path.to_owned(), source })?;
+    let device = format!("{}:{}", libc::major(stat.st_dev), libc::minor(stat.st_dev));
+    Ok(mountinfo("1")?.lines().any(|line| line.split(' ').nth(2) == Some(device.as_str())))
+}
+
+/// Whether this process has the mounts of the first one. A mount's number is its own, in whichever namespace.
+pub fn are_inits() -> Result<bool, MountError> {
+    let number = |line: &str| line.split(' ').next().map(str::to_owned);
+    let own = mountinfo("self")?.lines().next().and_then(number);
+    Ok(mountinfo("1")?.lines().any(|line| number(line) == own))
+}
+
+fn mountinfo(process: &str) -> Result<String, MountError> {
+    fs::read_to_string(format!("/proc/{process}/mountinfo")).map_err(MountError::ReadMounts)
 }
 
 /// Makes a directory, mode 0700, on a bpffs, and mounts one where there is none: at
@@ -97,7 +131,8 @@ fn is_on(path: &Path, magic: FsType) -> Result<bool, MountError> {
     }
 }
 
-fn nearest_existing(path: &Path) -> &Path {
+/// The directory itself or the nearest above it that is there.
+pub fn nearest_existing(path: &Path) -> &Path {
     path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"))
 }
 

@@ -7,7 +7,7 @@
 pub mod link;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd},
@@ -112,6 +112,15 @@ impl Sandbox {
             thread.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
+}
+
+/// The name of the network namespace that this process is in, if `ip netns` knows one.
+pub fn name_of_own() -> Option<String> {
+    let id = |path: &Path| open_namespace(path).and_then(|file| namespace_id(&file)).ok();
+    let own = id(Path::new("/proc/self/ns/net"))?;
+    let names = fs::read_dir(NAMES_DIR).ok()?.flatten();
+    let name = names.into_iter().find(|entry| id(&entry.path()) == Some(own))?;
+    name.file_name().into_string().ok()
 }
 
 fn path_of(text: &str) -> Result<PathBuf, SandboxError> {

@@ -18,6 +18,15 @@ const NEEDED: [Capability; 7] = [
     Capability::CAP_DAC_READ_SEARCH,
 ];
 
+/// The capabilities that this process is without and the daemon needs.
+///
+/// # Errors
+/// Where the kernel does not say what it holds.
+pub fn missing() -> Result<Vec<Capability>, CapsError> {
+    let held = caps::read(None, CapSet::Effective)?;
+    Ok(NEEDED.into_iter().filter(|capability| !held.contains(capability)).collect())
+}
+
 /// Gives every other capability up, for good.
 ///
 /// # Errors

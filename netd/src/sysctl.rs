@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::unistd::{AccessFlags, access};
+
 /// A setting that netd needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sysctl {
@@ -116,12 +118,30 @@ pub fn apply(sysctls: &[Sysctl]) -> Result<Vec<Change>, ApplyError> {
     Ok(changes)
 }
 
-fn apply_one(sysctl: &Sysctl) -> io::Result<Option<Change>> {
+/// Those of the settings that [`apply`] could not set: each with why it is needed and what stands against it.
+pub fn refused(sysctls: &[Sysctl]) -> Vec<ApplyError> {
+    let refusal = |sysctl: &Sysctl| {
+        let source = match needs_write(sysctl) {
+            Ok(None) => return None,
+            Ok(Some(_)) => access(&sysctl.path, AccessFlags::W_OK).err()?.into(),
+            Err(error) if sysctl.may_be_absent && is_absence(&error) => return None,
+            Err(error) => error,
+        };
+        let Sysctl { path, value, why, .. } = sysctl.clone();
+        Some(ApplyError { path, value, why, changes: Vec::new(), source })
+    };
+    sysctls.iter().filter_map(refusal).collect()
+}
+
+/// What the setting has now, where that is to be changed.
+fn needs_write(sysctl: &Sysctl) -> io::Result<Option<String>> {
     let from = fs::read_to_string(&sysctl.path)?.trim().to_owned();
     let is_left_alone = sysctl.only_from.is_some_and(|only| only != from);
-    if from == sysctl.value || is_left_alone {
-        return Ok(None);
-    }
+    Ok((from != sysctl.value && !is_left_alone).then_some(from))
+}
+
+fn apply_one(sysctl: &Sysctl) -> io::Result<Option<Change>> {
+    let Some(from) = needs_write(sysctl)? else { return Ok(None) };
     crate::fail_point::before_step();
     fs::write(&sysctl.path, sysctl.value)?;
     let Sysctl { path, value, why, .. } = sysctl.clone();

@@ -14,6 +14,7 @@ mod containers;
 mod counters;
 mod data_path_choice;
 mod docker;
+mod doctor;
 mod fail_points;
 mod failures;
 mod fast_path;

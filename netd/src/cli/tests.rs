@@ -67,6 +67,8 @@ fn every_command_is_understood() {
         "netd state export",
         "netd state export - --state-dir a --config b",
         "netd state import a",
+        "netd doctor",
+        "netd doctor --config a --state-dir b --bpffs c --uplink d --json -q",
         "netd completions bash",
         "netd man",
         "netd man pages",
@@ -86,7 +88,7 @@ fn wrong_usage_is_refused() {
         ("netd network", DisplayHelpOnMissingArgumentOrSubcommand),
         ("netd fly", InvalidSubcommand),
         ("netd help", InvalidSubcommand),
-        ("netd doctor", InvalidSubcommand),
+        ("netd doctor web", UnknownArgument),
         ("netd run --takeover", UnknownArgument),
         ("netd run --xdp forward", InvalidValue),
         ("netd run --datapath warp", InvalidValue),
@@ -178,7 +180,10 @@ fn answered(line: &str, replies: Vec<Reply>) -> (Vec<Request>, Result<String, Cl
         Command::Stop(args) => stop(&args, &global).map(|_| ()),
         Command::Ask(command) => ask(command, &global, &mut out),
         Command::State(command) => state(command, &global, &mut out),
-        Command::Run(_) | Command::Completions { .. } | Command::Man { .. } => {
+        Command::Run(_)
+        | Command::Doctor(_)
+        | Command::Completions { .. }
+        | Command::Man { .. } => {
             unreachable!("{line} is no request")
         }
     };

@@ -11,7 +11,8 @@ use tracing::warn;
 use super::{DatapathError, layout, map_error, pins::Pins};
 
 /// The object, aligned as the ELF parser asks for.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netd-ebpf.o"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netd-ebpf.o"));
 
 /// The maps that are shared with the daemon before and after this one.
 const PINNED: [&str; 38] = [

@@ -101,6 +101,15 @@ fn pinned(pins: &Pins) -> Result<Vec<(u32, PathBuf)>, DatapathError> {
     Ok(found)
 }
 
+/// The numbers of the programs that are on devices.
+pub(super) fn programs(pins: &Pins) -> Result<Vec<u32>, XdpError> {
+    let links = pinned(pins)?.into_iter();
+    let program = |(_, path): (u32, PathBuf)| {
+        Ok(FdLink::from(PinnedLink::from_pin(path)?).info()?.program_id())
+    };
+    links.map(program).collect()
+}
+
 fn remove(path: &Path) -> Result<(), DatapathError> {
     fs::remove_file(path).map_err(|source| DatapathError::Pin { path: path.to_owned(), source })
 }
@@ -115,7 +124,7 @@ fn refusal(error: ProgramError) -> XdpError {
     }
 }
 
-fn errno(error: &ProgramError) -> Option<i32> {
+pub(super) fn errno(error: &ProgramError) -> Option<i32> {
     if let ProgramError::SyscallError(SyscallError { io_error, .. }) = error {
         io_error.raw_os_error()
     } else {

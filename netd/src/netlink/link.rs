@@ -5,7 +5,10 @@ use std::time::Duration;
 use netlink_packet_core::NLM_F_REQUEST;
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, State},
+    link::{
+        LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
+        State, XdpAttached,
+    },
 };
 use nix::errno::Errno;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
@@ -47,6 +50,17 @@ pub struct Link {
     pub loopback: bool,
     /// Whether its packets start with an Ethernet header.
     pub ethernet: bool,
+    /// The XDP program that it carries.
+    pub xdp: Option<Xdp>,
+}
+
+/// An XDP program on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Xdp {
+    /// The kernel's number for the program.
+    pub program: u32,
+    /// Whether it runs in the kernel's generic mode, and not in the driver.
+    pub is_generic: bool,
 }
 
 impl Netlink {
@@ -202,11 +216,21 @@ fn read_attribute(link: &mut Link, attribute: LinkAttribute) {
         link.operational = state == State::Up;
     } else if let LinkAttribute::Link(below) = attribute {
         link.below = (below != 0).then_some(below);
+    } else if let LinkAttribute::Xdp(attributes) = attribute {
+        link.xdp = read_xdp(&attributes);
     } else if let LinkAttribute::LinkInfo(infos) = attribute {
         link.kind = infos.into_iter().find_map(|info| {
             if let LinkInfo::Kind(kind) = info { Some(kind.to_string()) } else { None }
         });
     }
+}
+
+fn read_xdp(attributes: &[LinkXdp]) -> Option<Xdp> {
+    let is_generic = attributes.contains(&LinkXdp::Attached(XdpAttached::SocketBuffer));
+    let program = attributes
+        .iter()
+        .find_map(|attribute| if let LinkXdp::ProgId(id) = attribute { Some(*id) } else { None });
+    program.filter(|id| *id != 0).map(|program| Xdp { program, is_generic })
 }
 
 #[cfg(test)]

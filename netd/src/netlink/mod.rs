@@ -8,6 +8,7 @@
 pub mod addr;
 pub mod attached;
 pub mod bridge;
+pub mod classifier;
 pub mod link;
 pub mod monitor;
 pub mod neighbour;
@@ -71,6 +72,8 @@ pub enum Request {
     ListNeighbours,
     ListRules,
     ListAttached,
+    ListQdiscs,
+    ListClassifiers { ifindex: u32 },
     SetNeighbour { neighbour: Neighbour },
     RemoveNeighbour { neighbour: Neighbour },
     JoinGroups,
@@ -99,6 +102,10 @@ impl fmt::Display for Request {
             Self::ListNeighbours => write!(f, "list the neighbours"),
             Self::ListAttached => write!(f, "find the classifiers of an earlier daemon"),
             Self::ListRules => write!(f, "list the firewall's rules"),
+            Self::ListQdiscs => write!(f, "list the queueing disciplines"),
+            Self::ListClassifiers { ifindex } => {
+                write!(f, "list the classifiers of link {ifindex}")
+            }
             Self::SetNeighbour { neighbour } => {
                 write!(f, "set {neighbour}")
             }

@@ -48,6 +48,16 @@ impl Firewall {
     }
 }
 
+/// Every chain of nftables and of iptables-legacy.
+///
+/// # Errors
+/// Where the kernel does not list them.
+pub async fn chains() -> Result<Vec<Chain>, NetlinkError> {
+    let mut chains = nftables_chains().await?;
+    chains.extend(legacy::chains()?);
+    Ok(chains)
+}
+
 fn read_legacy() -> Forwarding {
     forwarding(legacy::chains())
 }
