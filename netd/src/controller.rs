@@ -9,6 +9,7 @@
 //! next start brings everything stored about again.
 
 mod answer;
+mod attached;
 mod devices;
 mod endpoints;
 mod exhaustion;
@@ -247,6 +248,9 @@ impl Controller {
         if has_firewall_changed {
             self.read_firewall().await;
         }
+        if let Err(error) = self.attach_again(events).await {
+            warn!(error = in_one_line(&error), "the devices' classifiers could not be looked at");
+        }
         let concerns_host = events.iter().any(|event| self.concerns_host(event));
         let followed = if concerns_host {
             self.follow_host().await
@@ -265,6 +269,7 @@ impl Controller {
     fn concerns_host(&self, event: &HostEvent) -> bool {
         match event {
             HostEvent::SysctlsChanged | HostEvent::FirewallChanged => false,
+            HostEvent::ClassifiersChanged { ifindex } => self.devices.blocked.contains(ifindex),
             HostEvent::NeighbourGone { ifindex } | HostEvent::QdiscChanged { ifindex } => {
                 self.is_ours(*ifindex)
             }
@@ -293,6 +298,7 @@ impl Controller {
     /// Reads the host again and brings uplinks and maps in line with it.
     async fn refresh(&mut self) -> Result<(), RequestError> {
         let gone = self.host.reread(&self.netlink).await?;
+        self.find_blocked_uplinks().await?;
         self.attach_devices();
         self.choose_paths();
         self.program()?;

@@ -143,3 +143,60 @@ fn bridges_of_other_managers_are_left_alone() {
     }
     assert_ne!(world.host.run(&format!("tc filter show dev {UPLINK} ingress")).ok(), "");
 }
+
+#[test]
+fn programs_that_somebody_takes_off_are_put_back() {
+    let world = World::new();
+    world.network("front", 1, "");
+    let web = world.container("web", "front", "-p 8080:80");
+    let _servers = [servers::nginx(&web.namespace, &[80]), servers::nginx(&world.client, &[80])];
+    let veth = world.host_ifname(&web).unwrap();
+    let bridge = world.netd("network inspect front --json").json()[0]["bridge"].take();
+    let classifiers = |device: &str| {
+        let on = |way| world.host.run(&format!("tc filter show dev {device} {way}")).ok();
+        on("ingress") + &on("egress")
+    };
+    for device in [UPLINK, &veth, bridge.as_str().unwrap()] {
+        let before = classifiers(device);
+        for taken in [
+            format!("qdisc del dev {device} clsact"),
+            format!("filter del dev {device} egress"),
+            format!("filter del dev {device} ingress"),
+            format!(
+                "filter replace dev {device} ingress prio 1 handle 0x6e64 matchall action pass"
+            ),
+        ] {
+            // The last one is refused by some kernels: another kind of filter is there.
+            world.host.run(&format!("tc {taken}"));
+            eventually(&format!("all is back after `tc {taken}`"), || {
+                classifiers(device) == before
+            });
+        }
+        for family in Family::BOTH {
+            assert_eq!(fetch(&world.client, at(family.host(), 8080)).port, 80);
+            assert_eq!(fetch(&web.namespace, at(family.remote(), 80)).client, family.host());
+        }
+    }
+}
+
+#[test]
+fn an_uplink_with_another_qdisc_in_the_place_of_ours_lets_nothing_out() {
+    let world = World::without_daemon("");
+    world.host.run(&format!("tc qdisc add dev {UPLINK} ingress")).ok();
+    let mut world = world;
+    world.daemon.start();
+    world.network("front", 1, "");
+    let app = world.container("app", "front", "");
+    let _server = servers::nginx(&world.client, &[80]);
+    assert!(world.daemon.log().contains(&format!("tc qdisc del dev {UPLINK} ingress")));
+    for family in Family::BOTH {
+        assert!(try_fetch(&app.namespace, at(family.remote(), 80)).is_err());
+    }
+    world.host.run(&format!("tc qdisc del dev {UPLINK} ingress")).ok();
+    for family in Family::BOTH {
+        eventually("it is used now", || {
+            try_fetch(&app.namespace, at(family.remote(), 80))
+                .is_ok_and(|page| page.client == family.host())
+        });
+    }
+}

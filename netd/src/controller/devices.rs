@@ -7,9 +7,9 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{Controller, in_one_line, xdp::Xdp};
+use super::{Controller, attached::warn_of_blocked, in_one_line, xdp::Xdp};
 use crate::{
-    datapath::{Carried, Datapath, DatapathError, Side},
+    datapath::{Carried, Datapath, Side},
     netlink::{link::Link, monitor::HostEvent},
     uplinks::Uplink,
 };
@@ -21,9 +21,11 @@ pub(super) struct Devices {
     /// The uplinks, and whether their packets have an Ethernet header.
     pub(super) uplinks: BTreeMap<u32, bool>,
     /// The bridges of our networks.
-    bridges: BTreeSet<u32>,
+    pub(super) bridges: BTreeSet<u32>,
     /// Ports that somebody else has plugged into them.
-    strangers: BTreeSet<u32>,
+    pub(super) strangers: BTreeSet<u32>,
+    /// Uplinks that cannot carry them.
+    pub(super) blocked: BTreeSet<u32>,
     /// What an earlier daemon has left on devices, until that is looked at.
     pub(super) left: BTreeMap<u32, Carried>,
     /// What has become of the XDP program, by uplink.
@@ -95,6 +97,10 @@ impl Controller {
             if self.devices.uplinks.contains_key(&uplink.ifindex) {
                 continue;
             }
+            if self.devices.blocked.contains(&uplink.ifindex) {
+                warn_of_blocked(&uplink.name);
+                continue;
+            }
             let side = if uplink.ethernet { Side::Uplink } else { Side::UplinkL3 };
             if self.attach(&uplink.name, side) {
                 info!(uplink = uplink.name, "uplink attached");
@@ -126,22 +132,6 @@ impl Controller {
                 false
             }
         }
-    }
-
-    /// Attaches the programs, unless an earlier daemon has left these very ones there.
-    pub(super) fn attach_unless_left(
-        &mut self,
-        name: &str,
-        side: Side,
-    ) -> Result<(), DatapathError> {
-        let ifindex = self.host.ifindex(name);
-        let left = ifindex.and_then(|ifindex| self.devices.left.remove(&ifindex));
-        if let Some(left) = left
-            && self.datapath.is_attached(left, side)?
-        {
-            return Ok(());
-        }
-        self.datapath.attach(name, side)
     }
 
     fn warn_of_missing_uplinks(&self, uplinks: &[Uplink]) {

@@ -1,6 +1,6 @@
 //! Brings about what is stored: at the start, and when something of ours has changed behind our back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use tracing::{info, warn};
 
@@ -11,7 +11,7 @@ use super::{
     in_one_line, networks,
 };
 use crate::{
-    datapath::{Carried, HANDLE, PRIORITY, Side},
+    datapath::Side,
     model::{Endpoint, Network},
     netlink::neighbour::Neighbour,
 };
@@ -28,7 +28,8 @@ pub(super) enum Unplugged {
 impl Controller {
     /// Brings networks and endpoints about, then uplinks and maps.
     pub(super) async fn restore(&mut self) -> Result<(), RequestError> {
-        self.devices.left = self.left_classifiers().await?;
+        let ifindexes: Vec<u32> = self.host.links().iter().map(|link| link.ifindex).collect();
+        self.devices.left = self.carried(ifindexes).await?;
         // Programs first: the links may have carried packets all along.
         let endpoints = self.desired.endpoints.values();
         let links: Vec<String> = endpoints.map(|endpoint| endpoint.host_ifname.clone()).collect();
@@ -42,14 +43,6 @@ impl Controller {
         self.datapath.forget_other_programs()?;
         self.keep_sysctls();
         Ok(())
-    }
-
-    /// What an earlier daemon has left on devices.
-    async fn left_classifiers(&self) -> Result<BTreeMap<u32, Carried>, RequestError> {
-        let ifindexes = self.host.links().iter().map(|link| link.ifindex);
-        let left = self.netlink.attached(ifindexes, (PRIORITY, HANDLE)).await?;
-        let carried = |[ingress, egress]: [Option<u32>; 2]| Carried { ingress, egress };
-        Ok(left.into_iter().map(|(ifindex, programs)| (ifindex, carried(programs))).collect())
     }
 
     /// Brings the host in line with what is desired. A failure is said and tried again at the host's next

@@ -15,9 +15,12 @@ use super::{Netlink, NetlinkError, Request};
 /// How many questions are asked at once.
 const AT_ONCE: usize = 64;
 
-/// The places of a clsact qdisc (`TC_H_MIN_INGRESS` and `TC_H_MIN_EGRESS` of `linux/pkt_sched.h`).
-const PLACES: [TcHandle; 2] =
-    [TcHandle { major: 0xffff, minor: 0xfff2 }, TcHandle { major: 0xffff, minor: 0xfff3 }];
+/// The places of a clsact qdisc.
+const PLACES: [TcHandle; 2] = [place(TcHandle::MIN_INGRESS), place(TcHandle::MIN_EGRESS)];
+
+const fn place(minor: u16) -> TcHandle {
+    TcHandle { major: TcHandle::CLSACT.major, minor }
+}
 
 impl Netlink {
     /// The programs of the classifiers with this priority and handle: on the way in and on the way out, by
@@ -68,12 +71,10 @@ fn classifier(ifindex: u32, place: TcHandle, priority: u16, handle: u16) -> TcMe
 
 fn program_id(message: &RouteNetlinkMessage) -> Option<u32> {
     let RouteNetlinkMessage::NewTrafficFilter(filter) = message else { return None };
-    let options = filter.attributes.iter().filter_map(|attribute| match attribute {
-        TcAttribute::Options(options) => Some(options),
-        _ => None,
-    });
-    options.flatten().find_map(|option| match option {
-        TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
-        _ => None,
+    filter.attributes.iter().find_map(|attribute| {
+        let TcAttribute::Options(options) = attribute else { return None };
+        options.iter().find_map(|option| {
+            if let TcOption::Bpf(TcFilterBpfOption::ProgId(id)) = option { Some(*id) } else { None }
+        })
     })
 }

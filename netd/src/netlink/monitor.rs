@@ -47,6 +47,10 @@ pub enum HostEvent {
     QdiscChanged {
         ifindex: u32,
     },
+    /// Classifiers of a link have come, gone or been replaced.
+    ClassifiersChanged {
+        ifindex: u32,
+    },
     /// Rules of nftables have come or gone.
     FirewallChanged,
     AddressesChanged,

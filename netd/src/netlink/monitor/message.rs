@@ -18,6 +18,8 @@ const RTM_DELROUTE: u16 = 25;
 const RTM_DELNEIGH: u16 = 29;
 const RTM_NEWQDISC: u16 = 36;
 const RTM_DELQDISC: u16 = 37;
+const RTM_NEWTFILTER: u16 = 44;
+const RTM_DELTFILTER: u16 = 45;
 const RTM_NEWNETCONF: u16 = 80;
 const IFLA_IFNAME: u16 = 3;
 const TCA_KIND: u16 = 1;
@@ -57,6 +59,9 @@ fn read_event(message_type: u16, payload: &[u8]) -> Option<HostEvent> {
             Some(HostEvent::NeighbourGone { ifindex })
         }
         RTM_NEWQDISC | RTM_DELQDISC => read_qdisc_event(payload),
+        RTM_NEWTFILTER | RTM_DELTFILTER => {
+            Some(HostEvent::ClassifiersChanged { ifindex: tc_ifindex(payload)? })
+        }
         _ if message_type >> 8 == u16::from(SUBSYSTEM) => Some(HostEvent::FirewallChanged),
         RTM_NEWADDR | RTM_DELADDR => Some(HostEvent::AddressesChanged),
         RTM_NEWROUTE | RTM_DELROUTE => Some(HostEvent::RoutesChanged),
@@ -65,13 +70,19 @@ fn read_event(message_type: u16, payload: &[u8]) -> Option<HostEvent> {
     }
 }
 
-/// The one that our programs hang on queues nothing.
+fn tc_ifindex(payload: &[u8]) -> Option<u32> {
+    parse_u32(payload.get(4..8)?).ok()
+}
+
+/// Those that classifiers hang on queue nothing.
 fn read_qdisc_event(payload: &[u8]) -> Option<HostEvent> {
-    let ifindex = parse_u32(payload.get(4..8)?).ok()?;
+    let ifindex = tc_ifindex(payload)?;
     let mut attributes = NlasIterator::new(payload.get(TCMSG_LEN..)?).flatten();
     let kind = attributes.find(|attribute| attribute.kind() == TCA_KIND)?;
-    let is_queue = parse_string(kind.value()).ok()? != "clsact";
-    is_queue.then_some(HostEvent::QdiscChanged { ifindex })
+    Some(match &*parse_string(kind.value()).ok()? {
+        "clsact" | "ingress" => HostEvent::ClassifiersChanged { ifindex },
+        _ => HostEvent::QdiscChanged { ifindex },
+    })
 }
 
 fn read_link_event(message_type: u16, payload: &[u8]) -> Option<HostEvent> {
