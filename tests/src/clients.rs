@@ -314,7 +314,13 @@ fn try_ask_by(socket: &UdpSocket, text: &str, patience: Duration) -> io::Result<
     socket.set_read_timeout(Some(patience))?;
     socket.send(format!("{text}\n").as_bytes())?;
     let mut buffer = [0; 512];
-    let len = socket.recv(&mut buffer)?;
+    let len = loop {
+        // With a deadline the kernel does not begin again by itself after a signal.
+        match socket.recv(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => break received?,
+        }
+    };
     let answer = String::from_utf8_lossy(&buffer[..len]);
     let (client, text) = answer.trim_end().split_once(' ').unwrap_or((&answer, ""));
     let client = client.trim_matches(['[', ']']).parse().map_err(io::Error::other)?;
