@@ -8,12 +8,13 @@ use aya::{
 };
 use bytemuck::Zeroable;
 
+use super::batch;
 use crate::fail_point;
 
 /// A kind of map that can be written element by element.
 pub(super) trait Table<K, V> {
-    /// Everything that it holds.
-    fn read(&self) -> Result<BTreeMap<K, V>, MapError>;
+    /// Everything that it holds; `raw` is the same map.
+    fn read(&self, raw: &MapData) -> Result<BTreeMap<K, V>, MapError>;
     /// Writes an element.
     fn put(&mut self, key: &K, value: &V) -> Result<(), MapError>;
     /// Removes an element.
@@ -21,8 +22,15 @@ pub(super) trait Table<K, V> {
 }
 
 impl<K: Pod + Ord, V: Pod> Table<K, V> for HashMap<MapData, K, V> {
-    fn read(&self) -> Result<BTreeMap<K, V>, MapError> {
-        self.iter().collect()
+    /// In batches: one element after the other takes two system calls for each.
+    fn read(&self, raw: &MapData) -> Result<BTreeMap<K, V>, MapError> {
+        let mut held = BTreeMap::new();
+        let read = batch::for_each_chunk(raw, |keys: &[K], values: &[V]| {
+            held.extend(keys.iter().copied().zip(values.iter().copied()));
+            true
+        });
+        read.map_err(MapError::IoError)?;
+        Ok(held)
     }
 
     fn put(&mut self, key: &K, value: &V) -> Result<(), MapError> {
@@ -36,7 +44,7 @@ impl<K: Pod + Ord, V: Pod> Table<K, V> for HashMap<MapData, K, V> {
 
 /// Prefixes, keyed with their length in bits.
 impl<K: Pod + Ord, V: Pod> Table<(u32, K), V> for LpmTrie<MapData, K, V> {
-    fn read(&self) -> Result<BTreeMap<(u32, K), V>, MapError> {
+    fn read(&self, _: &MapData) -> Result<BTreeMap<(u32, K), V>, MapError> {
         let with_length = |(key, value): (Key<K>, V)| ((key.prefix_len(), key.data()), value);
         self.iter().map(|element| element.map(with_length)).collect()
     }
@@ -52,7 +60,7 @@ impl<K: Pod + Ord, V: Pod> Table<(u32, K), V> for LpmTrie<MapData, K, V> {
 
 /// An array holds an element where it is not zero.
 impl<V: Pod + Zeroable + PartialEq> Table<u32, V> for Array<MapData, V> {
-    fn read(&self) -> Result<BTreeMap<u32, V>, MapError> {
+    fn read(&self, _: &MapData) -> Result<BTreeMap<u32, V>, MapError> {
         let elements = (0..self.len()).map(|index| Ok((index, self.get(&index, 0)?)));
         let elements: Result<Vec<_>, MapError> = elements.collect();
         Ok(elements?.into_iter().filter(|(_, value)| *value != V::zeroed()).collect())
@@ -87,8 +95,8 @@ pub(super) struct Synced<M, K, V> {
 
 impl<M: Table<K, V>, K: Ord + Clone, V: PartialEq + Clone> Synced<M, K, V> {
     /// The map with whatever an earlier daemon has left in it.
-    pub(super) fn new(map: M) -> Result<Self, MapError> {
-        let held = map.read()?;
+    pub(super) fn new(map: M, raw: &MapData) -> Result<Self, MapError> {
+        let held = map.read(raw)?;
         Ok(Self { map, held })
     }
 

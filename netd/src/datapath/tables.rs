@@ -16,7 +16,7 @@ use netd_common::{
 
 use super::{
     DatapathError,
-    load::open_map,
+    load::{open_map, pinned_map},
     map_error,
     pins::Pins,
     synced::{Synced, Table},
@@ -256,5 +256,5 @@ where
     K: Ord + Clone,
     V: PartialEq + Clone,
 {
-    Synced::new(open_map(pins, name, kind)?).map_err(map_error(name))
+    Synced::new(open_map(pins, name, kind)?, &pinned_map(pins, name)?).map_err(map_error(name))
 }
