@@ -92,7 +92,17 @@ fn what_was_destroyed_meanwhile_is_made_again() {
     let known = knowledge(&world);
     let bridge = world.netd("network inspect front --json").json()[0]["bridge"].take();
     let bridge = bridge.as_str().unwrap();
-    for destroyed in [&["bridge"][..], &["link"], &["pins"], &["bridge", "link", "pins"]] {
+    let pins = world.daemon.bpffs().join(format!("v{}", netd_common::ABI_VERSION));
+    let program = || pins.join("progs").join(fs::read_link(pins.join("progs/current")).unwrap());
+    let cases = [
+        &["bridge"][..],
+        &["link"],
+        &["pins"],
+        &["map"],
+        &["program"],
+        &["bridge", "link", "pins"],
+    ];
+    for destroyed in cases {
         world.daemon.kill();
         for thing in destroyed {
             match *thing {
@@ -101,6 +111,8 @@ fn what_was_destroyed_meanwhile_is_made_again() {
                     let ifname = world.host_ifname(&web.container).unwrap();
                     world.host.ip(&[&format!("link del {ifname}")]);
                 }
+                "map" => fs::remove_file(pins.join("maps/NETWORKS")).unwrap(),
+                "program" => fs::remove_file(program().join("to_uplink")).unwrap(),
                 _ => fs::remove_dir_all(world.daemon.bpffs()).unwrap(),
             }
         }

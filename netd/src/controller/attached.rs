@@ -62,11 +62,10 @@ impl Controller {
 
     /// Puts the programs back on devices whose classifiers have changed.
     pub(super) async fn attach_again(&mut self, events: &[HostEvent]) -> Result<(), RequestError> {
-        let has_changed = |ifindex: u32| {
-            let changed = HostEvent::ClassifiersChanged { ifindex };
-            events.iter().any(|event| *event == changed || *event == HostEvent::Overrun)
-        };
-        let changed = self.host.links().iter().filter(|link| has_changed(link.ifindex));
+        let is_any = events.contains(&HostEvent::Overrun);
+        let changed: BTreeSet<u32> = events.iter().filter_map(HostEvent::classifiers_of).collect();
+        let links = self.host.links().iter();
+        let changed = links.filter(|link| is_any || changed.contains(&link.ifindex));
         let changed: Vec<(u32, String, Side)> = changed
             .filter_map(|link| Some((link.ifindex, link.name.clone(), self.side_of(link)?)))
             .collect();

@@ -61,6 +61,11 @@ pub(super) fn check_maps(pins: &Pins) -> Result<(), DatapathError> {
     layout::check(OBJECT, &PINNED, pins)
 }
 
+/// Whether all maps are there: programs that are loaded already know no other ones.
+pub(super) fn are_maps_pinned(pins: &Pins) -> bool {
+    PINNED.iter().all(|name| pins.map(name).exists())
+}
+
 /// Opens the object over the pinned maps, which are made where they are missing. No program is loaded yet.
 pub(super) fn object(pins: &Pins, max_flows: u32) -> Result<Ebpf, DatapathError> {
     pins.create()?;

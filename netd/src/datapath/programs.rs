@@ -53,12 +53,20 @@ impl Programs {
         let mut this = Self { pins: pins.clone(), max_flows, hooks: BTreeMap::new() };
         load::check_maps(pins)?;
         load::say_kept_size(pins, max_flows);
-        if !(ARE_KEPT && pins.are_programs_current()) {
+        if !(ARE_KEPT && load::are_maps_pinned(pins) && this.are_pinned()) {
             this.load()?;
         }
         // At hand from now on, whatever becomes of the pins: others would be over other maps.
         HOOKS.iter().try_for_each(|hook| this.hook(hook).map(|_| ()))?;
         Ok(this)
+    }
+
+    /// Whether nobody has taken any of them away.
+    fn are_pinned(&self) -> bool {
+        let sockets = SOCKET_HOOKS.iter().map(|(name, _)| name);
+        let names = HOOKS.iter().chain(sockets).chain(&[names::FROM_WIRE, names::EXPIRE_FLOWS]);
+        self.pins.are_programs_current()
+            && names.into_iter().all(|name| self.pins.program(name).exists())
     }
 
     fn load(&self) -> Result<(), DatapathError> {

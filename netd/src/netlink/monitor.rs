@@ -61,6 +61,13 @@ pub enum HostEvent {
     Overrun,
 }
 
+impl HostEvent {
+    /// The link whose classifiers have changed.
+    pub fn classifiers_of(&self) -> Option<u32> {
+        if let Self::ClassifiersChanged { ifindex } = self { Some(*ifindex) } else { None }
+    }
+}
+
 const GROUPS: [MulticastGroup; 9] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
