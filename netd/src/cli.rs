@@ -71,7 +71,13 @@ pub struct GlobalArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the daemon in the foreground
-    Run(RunArgs),
+    Run {
+        /// End the daemon that runs here and go on in its place
+        #[arg(long)]
+        takeover: bool,
+        #[command(flatten)]
+        args: RunArgs,
+    },
     /// End the daemon; the networks go on working
     Stop(StopArgs),
     #[command(flatten)]
@@ -112,7 +118,7 @@ pub enum AskCommand {
     Stats,
 }
 
-/// `netd run`.
+/// Where a daemon keeps what is its own, and how it treats packets.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
     /// The configuration [default: /etc/netd/netd.toml, if there is one]

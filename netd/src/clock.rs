@@ -1,11 +1,36 @@
 //! The one place that reads the clock: everything else is told the time, so tests need not wait.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    fs,
+    sync::LazyLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use nix::time::{ClockId, clock_gettime};
 
 /// The time in seconds since 1970; 0 on a clock that stands before.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 pub fn unix_secs() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}
+
+/// The monotonic clock of the kernel itself, which eBPF programs read. A time namespace that this process is in
+/// has another one. Units: seconds.
+pub fn kernel_secs() -> u32 {
+    static OFFSET: LazyLock<i64> = LazyLock::new(|| {
+        let offsets = fs::read_to_string("/proc/self/timens_offsets");
+        // A kernel without time namespaces has no such file.
+        offsets.ok().and_then(|offsets| monotonic_offset(&offsets)).unwrap_or(0)
+    });
+    let own = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |time| time.tv_sec());
+    (own - *OFFSET) as u32
+}
+
+/// Reads what a time namespace adds to the monotonic clock. Units: seconds.
+/// Source: time_namespaces(7), lines of `CLOCK SECONDS NANOSECONDS`.
+fn monotonic_offset(offsets: &str) -> Option<i64> {
+    let line = offsets.lines().find_map(|line| line.strip_prefix("monotonic"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Measures how long something takes.
@@ -47,11 +72,18 @@ pub fn rfc3339(unix_secs: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::rfc3339;
+    use super::{monotonic_offset, rfc3339};
 
     #[track_caller]
     fn check(unix_secs: u64, expected: &str) {
         assert_eq!(rfc3339(unix_secs), expected);
+    }
+
+    #[test]
+    fn the_offset_of_a_time_namespace_is_read() {
+        let offsets = "monotonic     -864000         0\nboottime            7         0\n";
+        assert_eq!(monotonic_offset(offsets), Some(-864_000));
+        assert_eq!(monotonic_offset("boottime 7 0\n"), None);
     }
 
     #[test]

@@ -30,6 +30,7 @@ use crate::{
     privileges,
     server::{self, Command},
     store::Store,
+    takeover,
     watchdog::Watchdog,
 };
 
@@ -42,12 +43,13 @@ const EVENT_PAUSE: Duration = Duration::from_millis(20);
 /// How often things are looked at that announce no change: sysctls, and the tables of iptables-legacy.
 const SILENT_PERIOD: Duration = Duration::from_secs(5);
 
-/// Runs the daemon until it is told to stop. The data path stays.
+/// Runs the daemon until it is told to stop, in the place of the one that runs where that is wished. The data
+/// path stays.
 ///
 /// # Errors
 /// Where it cannot start; nothing of an earlier daemon's data path is lost then.
-pub fn run(options: RunOptions) -> Result<()> {
-    runtime()?.block_on(serve(&options))
+pub fn run(options: RunOptions, takeover: bool) -> Result<()> {
+    runtime()?.block_on(serve(&options, takeover))
 }
 
 /// Takes away what a daemon that no longer runs has left.
@@ -82,10 +84,13 @@ fn runtime() -> Result<Runtime> {
     Builder::new_current_thread().enable_all().build().context("the event loop cannot be made")
 }
 
-async fn serve(options: &RunOptions) -> Result<()> {
+async fn serve(options: &RunOptions, takeover: bool) -> Result<()> {
     let config = options.resolve()?;
     // A signal may come at any time from here on, and must not end the process half-way.
     let signals = Signals::new().context("signals cannot be handled")?;
+    if takeover {
+        takeover::end_other(&config.daemon)?;
+    }
     let _host = locks::host()?;
     mounts::ensure_bpffs(&config.daemon.bpffs)?;
     let _pins = locks::pins(&config.daemon.bpffs)?;

@@ -47,6 +47,11 @@ use tables::Tables;
 pub(crate) enum DatapathError {
     #[error("the eBPF programs could not be loaded")]
     Load(#[from] aya::EbpfError),
+    #[error(
+        "the kernel has no memory for the eBPF map {name} (Cannot allocate memory) where there are to be \
+         {max_flows} flows: lower max_flows in the configuration, or raise the limit of netd's memory"
+    )]
+    NoMemory { name: String, max_flows: u32 },
     #[error("eBPF program {name} could not be loaded or run")]
     Program { name: &'static str, source: ProgramError },
     #[error("eBPF program {name} is not in the object")]
@@ -62,6 +67,11 @@ pub(crate) enum DatapathError {
          that made it, or remove everything with its `netd stop --detach`"
     )]
     Layout { path: PathBuf, found: Layout, wanted: Layout },
+    #[error(
+        "{path} has the pins of another netd, whose tables this one cannot read: run the netd that made them, or \
+         remove everything with `netd stop --detach`"
+    )]
+    Version { path: PathBuf },
     #[error("the programs could not be attached to {ifname}")]
     Attach { ifname: String, source: aya::programs::ProgramError },
     #[error("the programs on {ifname} could not be listed")]
@@ -189,6 +199,12 @@ impl Datapath {
         }
         Ok(sum)
     }
+}
+
+/// Checks that what is pinned is what this build would make, if there is anything.
+pub(crate) fn check_pins(pins: &Pins) -> Result<(), DatapathError> {
+    pins.check_version()?;
+    load::check_maps(pins)
 }
 
 /// Checks that the pins, if there are any, are those of a daemon of this network namespace.

@@ -22,6 +22,7 @@ pub mod controller;
 pub mod daemon;
 pub mod doctor;
 pub mod store;
+mod takeover;
 
 pub mod datapath;
 mod fail_point;

@@ -11,9 +11,9 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
-    log_to_stderr(&global, matches!(command, Command::Run(_)));
+    log_to_stderr(&global, matches!(command, Command::Run { .. }));
     match command {
-        Command::Run(args) => status_of(daemon::run(args.options(&global))),
+        Command::Run { takeover, args } => status_of(daemon::run(args.options(&global), takeover)),
         Command::Stop(args) => match cli::stop(&args, &global) {
             Ok(Stopped::Daemon) => ExitCode::SUCCESS,
             Ok(Stopped::NoDaemon(options)) => status_of(daemon::detach(options)),

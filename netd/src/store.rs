@@ -158,6 +158,19 @@ impl Store {
         Self::copy_of(&path)?.ok_or(StoreError::Missing { path })?.load()
     }
 
+    /// Checks that this netd knows the schema of a store, be it in use.
+    ///
+    /// # Errors
+    /// Where it does not. A store in use may be caught between two states; whoever opens it reads all of it.
+    pub fn check_schema(state_dir: &Path) -> Result<(), StoreError> {
+        let read =
+            || Self::copy_of(&state_dir.join(FILE_NAME))?.map(|mut copy| copy.load()).transpose();
+        match read() {
+            Err(error @ StoreError::Schema { .. }) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// A copy in memory of a database; none where there is no database yet.
     fn copy_of(path: &Path) -> Result<Option<Self>, StoreError> {
         let error = |source: io::Error| read_error(path, source.into());

@@ -98,7 +98,7 @@ impl Daemon {
     /// # Panics
     /// Where it ends instead.
     #[track_caller]
-    pub fn start_by(&mut self, wrapper: &[&str]) {
+    pub fn start_by<S: AsRef<str>>(&mut self, wrapper: &[S]) {
         self.spawn_by(wrapper, &[]);
         self.wait_until_ready();
     }
@@ -109,23 +109,40 @@ impl Daemon {
     /// Where that fails.
     #[track_caller]
     pub fn spawn(&mut self, args: &[&str]) {
-        self.spawn_by(&[], args);
+        self.spawn_by::<&str>(&[], args);
     }
 
+    /// Starts the daemon by a program that becomes it, with further arguments.
+    ///
+    /// # Panics
+    /// Where that fails.
     #[track_caller]
-    fn spawn_by(&mut self, wrapper: &[&str], args: &[&str]) {
+    pub fn spawn_by<S: AsRef<str>>(&mut self, wrapper: &[S], args: &[&str]) {
         let config = fs::read_to_string(self.config()).unwrap_or_default();
         let is_chosen = config.contains("mode =") || args.contains(&"--datapath");
         let path = if is_chosen { String::new() } else { format!("--datapath {}", self.data_path) };
         let line = format!("run {} --config {} {path}", self.places(), self.config().display());
         let program = self.program.to_string_lossy().into_owned();
         let netd = [program.as_str()].into_iter().chain(line.split_whitespace());
-        let mut words = wrapper.iter().copied().chain(netd).chain(args.iter().copied());
+        let mut words = wrapper.iter().map(AsRef::as_ref).chain(netd).chain(args.iter().copied());
         self.log_start = self.log().len();
         let first = words.next().unwrap_or_default();
         let words: Vec<&str> = words.collect();
         let running = Running::start(&self.host, &self.log_path(), first, &words);
         self.running = Some(running);
+    }
+
+    /// Starts a daemon that takes over from the one that runs, and waits until it is ready; with what that one
+    /// has ended.
+    ///
+    /// # Panics
+    /// Where it ends instead, or the other does not run.
+    #[track_caller]
+    pub fn take_over(&mut self) -> ExitStatus {
+        let other = self.running.take();
+        self.spawn(&["--takeover"]);
+        self.wait_until_ready();
+        other.unwrap_or_else(|| panic!("netd does not run")).wait()
     }
 
     /// Starts a daemon that ends itself at that point (`netd/src/fail_point.rs`).

@@ -8,6 +8,7 @@ pub mod data_path;
 pub mod family;
 pub mod fragments;
 pub mod hostile;
+pub mod mounts;
 pub mod netns;
 pub mod oracle;
 pub mod packet;

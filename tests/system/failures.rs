@@ -1,17 +1,13 @@
 //! An operation that fails leaves everything as it was.
 
-use std::{
-    fs::{self, File},
-    io::Write as _,
-    path::PathBuf,
-};
+use std::fs;
 
 use netd_tests::{
     condition::eventually,
     family::Family,
+    mounts::FileSystem,
     topology::{World, gateway},
 };
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 #[test]
 fn a_refused_connect_leaves_no_trace() {
@@ -68,9 +64,8 @@ fn a_connect_that_fails_half_way_is_undone() {
 
 #[test]
 fn a_full_disk_refuses_changes_without_a_trace_until_there_is_room() {
-    let world = World::without_daemon("");
-    let disk = Disk::mount(&world);
-    let mut world = world;
+    let mut world = World::without_daemon("");
+    let disk = FileSystem::disk(&world.daemon.state_dir());
     world.daemon.start();
     world.network("front", 1, "");
     let web = world.container("web", "front", "-p 8080:80");
@@ -97,54 +92,16 @@ fn a_full_disk_refuses_changes_without_a_trace_until_there_is_room() {
     world.connect(&app, "front", "").ok();
 }
 
-/// A small file system for the state directory of a world's daemon.
-struct Disk {
-    path: PathBuf,
-}
-
-impl Disk {
-    fn mount(world: &World) -> Self {
-        let path = world.daemon.state_dir();
-        fs::create_dir_all(&path).unwrap();
-        mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=4m")).unwrap();
-        Self { path }
-    }
-
-    fn fill(&self) {
-        let mut file = File::create(self.path.join("filler")).unwrap();
-        while file.write_all(&[0; 4096]).is_ok() {}
-    }
-
-    fn make_read_only(&self, is_read_only: bool) {
-        let read_only = if is_read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
-        let flags = MsFlags::MS_REMOUNT | read_only;
-        mount(None::<&str>, &self.path, None::<&str>, flags, None::<&str>).unwrap();
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.path.join("filler")).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // The daemon has ended by then, but could not remove a directory that is mounted on.
-        let _ = umount2(&self.path, MntFlags::MNT_DETACH);
-        let _ = self.path.parent().map(fs::remove_dir_all);
-    }
-}
-
 #[test]
 fn a_state_directory_that_cannot_be_written_is_refused() {
-    let world = World::without_daemon("");
-    let disk = Disk::mount(&world);
+    let mut world = World::without_daemon("");
+    let disk = FileSystem::disk(&world.daemon.state_dir());
     let remains = world.daemon.remains();
     disk.make_read_only(true);
     let error = world.refused(&format!("run {remains}"));
     let state = world.daemon.state_dir().display().to_string();
     assert!(error.contains(&state) && error.contains("Read-only file system"), "{error}");
     disk.make_read_only(false);
-    let mut world = world;
     world.daemon.start();
     world.network("front", 1, "");
     let exported = world.netd("state export").ok();

@@ -13,15 +13,15 @@ use netd_tests::{
 };
 
 /// A container `web` that publishes port 8080, and what goes on with it.
-struct Web {
-    container: Container,
+pub(super) struct Web {
+    pub(super) container: Container,
     connections: Vec<Connection>,
     _servers: [Server; 2],
 }
 
 impl Web {
     #[track_caller]
-    fn new(world: &World) -> Self {
+    pub(super) fn new(world: &World) -> Self {
         world.network("front", 1, "");
         let container = world.container("web", "front", "-p 8080:80 -p 9000-9009:8000-8009");
         let servers = [
@@ -34,13 +34,13 @@ impl Web {
 
     /// Checks that everything is reached as before and that the old connections have gone on.
     #[track_caller]
-    fn check(&mut self, world: &World) {
+    pub(super) fn check(&mut self, world: &World) {
         self.connections.iter_mut().for_each(|connection| drop(connection.fetch()));
         self.check_new_flows(world);
     }
 
     #[track_caller]
-    fn check_new_flows(&self, world: &World) {
+    pub(super) fn check_new_flows(&self, world: &World) {
         for family in Family::BOTH {
             let page = fetch(&world.client, at(family.host(), 8080));
             assert_eq!(page.server, self.container.namespace.name());
@@ -56,7 +56,7 @@ impl Web {
 }
 
 /// What netd knows, without the counters.
-fn knowledge(world: &World) -> String {
+pub(super) fn knowledge(world: &World) -> String {
     let ls = |what: &str| world.netd(&format!("{what} ls --json")).ok();
     ls("network") + &world.netd("endpoint ls").ok()
 }
@@ -174,27 +174,6 @@ fn a_daemon_of_the_same_build_leaves_the_programs_that_it_finds() {
     world.host.run(&format!("tc filter del dev {veth} ingress")).ok();
     world.daemon.start();
     assert_eq!(devices.map(|device| classifiers(&world, device)), before);
-    web.check(&world);
-}
-
-#[test]
-fn a_pinned_map_that_is_another_is_refused_and_left_alone() {
-    let mut world = World::new();
-    let mut web = Web::new(&world);
-    world.daemon.kill();
-    let maps = world.daemon.bpffs().join(format!("v{}/maps", netd_common::ABI_VERSION));
-    let (right, wrong) = (maps.join("NETWORKS"), maps.join("SLOTS"));
-    let aside = maps.join("aside");
-    fs::rename(&right, &aside).unwrap();
-    fs::rename(&wrong, &right).unwrap();
-    let config = world.daemon.config();
-    let line = format!("run {} --config {}", world.daemon.remains(), config.display());
-    let error = world.refused(&line);
-    assert!(error.contains("maps/NETWORKS is not the map"), "{error}");
-    web.check(&world);
-    fs::rename(&right, &wrong).unwrap();
-    fs::rename(&aside, &right).unwrap();
-    world.daemon.start();
     web.check(&world);
 }
 

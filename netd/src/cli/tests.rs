@@ -89,7 +89,7 @@ fn wrong_usage_is_refused() {
         ("netd fly", InvalidSubcommand),
         ("netd help", InvalidSubcommand),
         ("netd doctor web", UnknownArgument),
-        ("netd run --takeover", UnknownArgument),
+        ("netd doctor --takeover", UnknownArgument),
         ("netd run --xdp forward", InvalidValue),
         ("netd run --datapath warp", InvalidValue),
         ("netd stop --bpffs x", MissingRequiredArgument),
@@ -180,7 +180,7 @@ fn answered(line: &str, replies: Vec<Reply>) -> (Vec<Request>, Result<String, Cl
         Command::Stop(args) => stop(&args, &global).map(|_| ()),
         Command::Ask(command) => ask(command, &global, &mut out),
         Command::State(command) => state(command, &global, &mut out),
-        Command::Run(_)
+        Command::Run { .. }
         | Command::Doctor(_)
         | Command::Completions { .. }
         | Command::Man { .. } => {

@@ -21,7 +21,6 @@ use netd_common::{
     header::{ETHERNET_LEN, proto},
     names,
 };
-use nix::time::{ClockId, clock_gettime};
 
 use super::{
     DatapathError, batch,
@@ -30,7 +29,7 @@ use super::{
     map_error,
     pins::Pins,
 };
-use crate::api::FlowTuple;
+use crate::{api::FlowTuple, clock};
 
 /// A reader and, where it must be, a writer of the connection table.
 pub(crate) struct Conntrack {
@@ -119,7 +118,7 @@ impl Conntrack {
 
     /// What the flows of IPv4 and of IPv6 are judged by.
     fn moments(&self) -> Result<[Moment; 2], DatapathError> {
-        let (config, now) = (self.config()?, now_secs());
+        let (config, now) = (self.config()?, clock::kernel_secs());
         let tables = self.flow_counts.fullness(config.max_flows)?;
         Ok(tables.map(|Fullness { pressure, .. }| Moment { config, now, pressure }))
     }
@@ -181,11 +180,6 @@ impl Conntrack {
             true
         })
     }
-}
-
-/// The clock that the programs stamp flows with. Units: seconds.
-pub(super) fn now_secs() -> u32 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |time| time.tv_sec() as u32)
 }
 
 type Halves<A> = [(CtKey<A>, CtEntry<A>)];

@@ -21,12 +21,8 @@ use netd_common::{
 };
 use tracing::{info, warn};
 
-use super::{
-    DatapathError,
-    conntrack::{Conntrack, now_secs},
-    flow_counts::Fullness,
-};
-use crate::clock::Stopwatch;
+use super::{DatapathError, conntrack::Conntrack, flow_counts::Fullness};
+use crate::clock::{self, Stopwatch};
 
 /// How much longer a pause is than the scan before it: expiry takes at most 1 % of one CPU, and 10 % while
 /// a table is nearly full.
@@ -99,7 +95,7 @@ fn scan(conntrack: &mut Conntrack) -> Result<(), DatapathError> {
     let scan = Scan {
         config: conntrack.config()?,
         generations: conntrack.generations()?,
-        now: now_secs(),
+        now: clock::kernel_secs(),
     };
     let ([table_v4, table_v6], _) = conntrack.fullness()?;
     let (mut v4, mut v6) = (Vec::new(), Vec::new());

@@ -1,7 +1,9 @@
 //! Opens the embedded object, with its maps from their pins where they exist.
 
+use std::io;
+
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapData, MapError, MapInfo},
     programs::{Program, ProgramError},
 };
@@ -75,9 +77,19 @@ pub(super) fn object(pins: &Pins, max_flows: u32) -> Result<Ebpf, DatapathError>
     }
     let entries = entries(max_flows);
     loader.map_max_entries("CONNTRACK_V4", entries).map_max_entries("CONNTRACK_V6", entries);
-    let mut ebpf = loader.load(OBJECT)?;
+    let mut ebpf = loader.load(OBJECT).map_err(|error| loading_error(error, max_flows))?;
     forward_packet_log(&mut ebpf);
     Ok(ebpf)
+}
+
+/// Says what takes the memory that there is not.
+fn loading_error(error: EbpfError, max_flows: u32) -> DatapathError {
+    if let EbpfError::MapError(MapError::CreateError { name, io_error }) = &error
+        && io_error.kind() == io::ErrorKind::OutOfMemory
+    {
+        return DatapathError::NoMemory { name: name.clone(), max_flows };
+    }
+    error.into()
 }
 
 /// Two halves a flow.

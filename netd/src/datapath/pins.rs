@@ -1,7 +1,7 @@
 //! Where maps, programs and socket hooks are pinned.
 //!
 //! ```text
-//! BPFFS/v1/maps/CONNTRACK_V4 ...       one folder a version of the ABI
+//! BPFFS/v4/maps/CONNTRACK_V4 ...       one folder for the version of the ABI
 //!          progs/OBJECT/from_uplink ...   one folder an eBPF object
 //!          progs/current -> OBJECT        whose programs are all loaded
 //!          links/connect_v4, xdp_2 ...    socket hooks, and XDP by interface index
@@ -22,7 +22,9 @@ use crate::fail_point;
 /// What this build's object is told from others by: its programs have a folder of their own.
 const OBJECT_ID: &str = env!("NETD_OBJECT_ID");
 
-/// The folder of links, below that of a version.
+/// The folders below that of a version.
+const MAPS: &str = "maps";
+const PROGRAMS: &str = "progs";
 const LINKS: &str = "links";
 
 /// The folders of one daemon's pins.
@@ -44,7 +46,15 @@ impl Pins {
 
     /// Whether there are any, be they of another version.
     pub(super) fn exist(&self) -> Result<bool, DatapathError> {
-        Ok(!self.links_of_every_version()?.is_empty())
+        Ok(!self.every_version()?.is_empty())
+    }
+
+    /// Checks that there are none of another version.
+    pub(super) fn check_version(&self) -> Result<(), DatapathError> {
+        match self.every_version()?.into_iter().find(|root| *root != self.root) {
+            Some(path) => Err(DatapathError::Version { path }),
+            None => Ok(()),
+        }
     }
 
     /// Makes the folders.
@@ -111,9 +121,12 @@ impl Pins {
 
     /// The folders of such pins of this version and every other, whether they exist or not.
     pub(super) fn links_of_every_version(&self) -> Result<Vec<PathBuf>, DatapathError> {
-        let Some(bpffs) = self.root.parent() else {
-            return Ok(vec![self.links()]);
-        };
+        Ok(self.every_version()?.into_iter().map(|root| root.join(LINKS)).collect())
+    }
+
+    /// The folders of this version and every other, as far as they exist.
+    fn every_version(&self) -> Result<Vec<PathBuf>, DatapathError> {
+        let bpffs = self.bpffs();
         let entries = match fs::read_dir(bpffs) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -124,26 +137,33 @@ impl Pins {
             let number = name.and_then(|name| name.strip_prefix('v'));
             number.is_some_and(|number| number.parse::<u32>().is_ok())
         };
-        let folders = entries.flatten().map(|entry| entry.path()).filter(is_version);
-        Ok(folders.map(|folder| folder.join(LINKS)).collect())
+        Ok(entries.flatten().map(|entry| entry.path()).filter(is_version).collect())
     }
 
-    /// Removes every pin and its folders, links first, so that no program outlives its map.
+    /// Removes every pin of every version and its folders, links first, so that no program outlives its map.
     pub(super) fn remove(&self) -> Result<(), DatapathError> {
-        for folder in [self.links(), self.programs(), self.maps(), self.root.clone()] {
-            remove(&folder, |path| fs::remove_dir_all(path))?;
+        for root in self.every_version()? {
+            for folder in [root.join(LINKS), root.join(PROGRAMS), root.join(MAPS), root] {
+                remove(&folder, |path| fs::remove_dir_all(path))?;
+            }
         }
-        // The user's own folder, or one that another version still uses: gone only if it is empty.
-        let _ = self.root.parent().map(fs::remove_dir);
+        // The user's own folder: gone only if it is empty.
+        let _ = fs::remove_dir(self.bpffs());
         Ok(())
     }
 
+    /// The folder of all versions.
+    fn bpffs(&self) -> &Path {
+        // Made by joining.
+        self.root.parent().unwrap_or(&self.root)
+    }
+
     fn maps(&self) -> PathBuf {
-        self.root.join("maps")
+        self.root.join(MAPS)
     }
 
     fn programs(&self) -> PathBuf {
-        self.root.join("progs")
+        self.root.join(PROGRAMS)
     }
 
     /// The link to the folder whose programs are all loaded.

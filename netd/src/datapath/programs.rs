@@ -51,10 +51,16 @@ impl Programs {
     /// Finds the programs and maps that an earlier daemon of this build has loaded, or loads them.
     pub(super) fn open(pins: &Pins, max_flows: u32) -> Result<Self, DatapathError> {
         let mut this = Self { pins: pins.clone(), max_flows, hooks: BTreeMap::new() };
-        load::check_maps(pins)?;
+        super::check_pins(pins)?;
         load::say_kept_size(pins, max_flows);
         if !(ARE_KEPT && load::are_maps_pinned(pins) && this.are_pinned()) {
-            this.load()?;
+            let is_first = !pins.exist()?;
+            this.load().inspect_err(|_| {
+                if is_first {
+                    // What is left of it says nothing that the error does not.
+                    let _ = pins.remove();
+                }
+            })?;
         }
         // At hand from now on, whatever becomes of the pins: others would be over other maps.
         HOOKS.iter().try_for_each(|hook| this.hook(hook).map(|_| ()))?;

@@ -1,0 +1,98 @@
+//! `netd run --takeover`: ends the daemon that runs here, for this one to go on in its place.
+//!
+//! It is ended by a signal, which daemons of every version understand, and only where this one could read what it
+//! leaves. Its data path stays meanwhile, as always.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    os::unix::{fs::MetadataExt as _, net::UnixStream},
+    path::PathBuf,
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::{Signal, kill},
+        socket::{getsockopt, sockopt::PeerCredentials},
+    },
+    unistd::Pid,
+};
+use thiserror::Error;
+use tracing::info;
+
+use crate::{
+    config::DaemonConfig,
+    datapath::{self, DatapathError, Pins},
+    locks::{self, LockError},
+    store::{Store, StoreError},
+};
+
+/// How long a daemon may take to finish what it is at.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why the daemon that runs stays.
+#[derive(Debug, Error)]
+pub(crate) enum TakeoverError {
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Pins(Box<DatapathError>),
+    #[error(
+        "the netd of this network namespace does not answer at {path}: {source}; name its socket with --socket"
+    )]
+    NotReachable { path: PathBuf, source: io::Error },
+    #[error(
+        "the netd that answers at {path} is that of another network namespace: name the socket of this one's"
+    )]
+    Foreign { path: PathBuf },
+    #[error("the netd that answers at {path} cannot be ended: {source}")]
+    Signal { path: PathBuf, source: Errno },
+    #[error("the netd that answered at {path} has been told to end and has not: see its log")]
+    Stays { path: PathBuf },
+}
+
+/// Ends the daemon of this network namespace, if one runs, and waits until it has ended.
+///
+/// # Errors
+/// Where this netd could not go on with what the other leaves, or does not find it; it goes on running then.
+pub(crate) fn end_other(config: &DaemonConfig) -> Result<(), TakeoverError> {
+    if !locks::is_host_taken()? {
+        return Ok(());
+    }
+    Store::check_schema(&config.state_dir)?;
+    datapath::check_pins(&Pins::new(&config.bpffs))
+        .map_err(|error| TakeoverError::Pins(Box::new(error)))?;
+    let path = || config.socket.clone();
+    let unreachable = |source| TakeoverError::NotReachable { path: path(), source };
+    let stream = UnixStream::connect(&config.socket).map_err(unreachable)?;
+    let peer = getsockopt(&stream, PeerCredentials).map_err(|e| unreachable(e.into()))?.pid();
+    if !is_of_this_host(peer).map_err(unreachable)? {
+        return Err(TakeoverError::Foreign { path: path() });
+    }
+    let signalled = kill(Pid::from_raw(peer), Signal::SIGTERM);
+    signalled.map_err(|source| TakeoverError::Signal { path: path(), source })?;
+    wait_until_closed(stream).map_err(|_| TakeoverError::Stays { path: path() })?;
+    info!(pid = peer, "the daemon that ran has been told to end, this one goes on in its place");
+    Ok(())
+}
+
+/// Whether a process is in this network namespace.
+fn is_of_this_host(pid: i32) -> io::Result<bool> {
+    let namespace = |process: &str| fs::metadata(format!("/proc/{process}/ns/net"));
+    let (own, other) = (namespace("self")?, namespace(&pid.to_string())?);
+    Ok((own.dev(), own.ino()) == (other.dev(), other.ino()))
+}
+
+/// A daemon closes its connections when it ends; it has said nothing, since it was asked nothing.
+fn wait_until_closed(mut stream: UnixStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    match stream.read(&mut [0]) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,122 @@
+//! Another netd in the place of the one that runs, and pins that are another's.
+
+use std::{fs, path::PathBuf};
+
+use netd_common::ABI_VERSION;
+use netd_tests::{family::Family, topology::World};
+
+use crate::restarts::{Web, knowledge};
+
+/// The folder of the pins of a version.
+fn pins(world: &World, version: u32) -> PathBuf {
+    world.daemon.bpffs().join(format!("v{version}"))
+}
+
+/// The command line of a daemon in the place of the world's.
+fn run(world: &World) -> String {
+    format!("run {} --config {}", world.daemon.remains(), world.daemon.config().display())
+}
+
+#[test]
+fn a_daemon_takes_over_from_the_one_that_runs() {
+    let mut world = World::new();
+    let mut web = Web::new(&world);
+    let known = knowledge(&world);
+    let first = world.daemon.pid();
+    assert!(world.daemon.take_over().success());
+    assert_ne!(world.daemon.pid(), first);
+    assert_eq!(knowledge(&world), known);
+    web.check(&world);
+    // One that has begun a request finishes it.
+    let mut connect = world.daemon.begin("network create back --subnet 10.9.0.0/24");
+    assert!(world.daemon.take_over().success());
+    let answered = connect.wait().success();
+    let created = world.netd("network inspect back").is_ok();
+    assert!(created || !answered, "an answer was given for what was not done");
+    web.check(&world);
+}
+
+#[test]
+fn a_daemon_that_is_to_take_over_starts_where_none_runs() {
+    let mut world = World::new();
+    let mut web = Web::new(&world);
+    world.daemon.kill();
+    world.daemon.start_with(&["--takeover"]);
+    web.check(&world);
+}
+
+#[test]
+fn a_daemon_that_could_not_go_on_leaves_the_one_that_runs() {
+    let mut world = World::new();
+    let other = World::new();
+    let mut web = Web::new(&world);
+    let take_over = format!("{} --takeover", run(&world));
+    // Nobody answers there, or somebody who is another host's.
+    let socket = world.daemon.socket().with_file_name("none");
+    let error = world.refused(&format!("{take_over} --socket {}", socket.display()));
+    assert!(error.contains("does not answer at"), "{error}");
+    let socket = other.daemon.socket();
+    let error = world.refused(&format!("{take_over} --socket {}", socket.display()));
+    assert!(error.contains("another network namespace"), "{error}");
+    other.netd("network ls").ok();
+    // The pins are not what this build would make.
+    let stranger = pins(&world, ABI_VERSION + 1);
+    fs::create_dir(&stranger).unwrap();
+    let error = world.refused(&take_over);
+    assert!(error.contains("has the pins of another netd"), "{error}");
+    fs::remove_dir(&stranger).unwrap();
+    web.check(&world);
+    assert!(world.daemon.take_over().success());
+    web.check(&world);
+}
+
+#[test]
+fn pins_of_another_version_are_refused_and_left_alone() {
+    let mut world = World::new();
+    let mut web = Web::new(&world);
+    world.daemon.kill();
+    for version in [ABI_VERSION - 1, ABI_VERSION + 1] {
+        fs::rename(pins(&world, ABI_VERSION), pins(&world, version)).unwrap();
+        let error = world.refused(&run(&world));
+        assert!(error.contains(&format!("v{version} has the pins of another netd")), "{error}");
+        assert!(error.contains("netd stop --detach"), "{error}");
+        assert!(!pins(&world, ABI_VERSION).exists());
+        web.check(&world);
+        fs::rename(pins(&world, version), pins(&world, ABI_VERSION)).unwrap();
+    }
+    world.daemon.start();
+    web.check(&world);
+}
+
+#[test]
+fn pins_of_another_version_go_with_the_rest() {
+    let mut world = World::new();
+    let _web = Web::new(&world);
+    world.daemon.kill();
+    fs::rename(pins(&world, ABI_VERSION), pins(&world, ABI_VERSION + 1)).unwrap();
+    world.netd(&format!("stop --detach {}", world.daemon.remains())).ok();
+    assert!(!world.daemon.bpffs().exists());
+    world.daemon.start();
+    for family in Family::BOTH {
+        assert!(netd_tests::clients::pings(&world.client, family.host()));
+    }
+}
+
+#[test]
+fn a_pinned_map_that_is_another_is_refused_and_left_alone() {
+    let mut world = World::new();
+    let mut web = Web::new(&world);
+    world.daemon.kill();
+    let maps = pins(&world, ABI_VERSION).join("maps");
+    let (right, wrong) = (maps.join("NETWORKS"), maps.join("SLOTS"));
+    let aside = maps.join("aside");
+    fs::rename(&right, &aside).unwrap();
+    fs::rename(&wrong, &right).unwrap();
+    let error = world.refused(&run(&world));
+    assert!(error.contains("maps/NETWORKS is not the map"), "{error}");
+    web.check(&world);
+    fs::rename(&right, &wrong).unwrap();
+    fs::rename(&aside, &right).unwrap();
+    world.daemon.start();
+    web.check(&world);
+}
