@@ -17,6 +17,7 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::{
     condition::eventually,
+    hostile::link::Mac,
     process::{Outcome, run, run_in},
 };
 
@@ -174,6 +175,19 @@ impl Namespace {
     /// Whether the namespace has a device of that name.
     pub fn has_link(&self, ifname: &str) -> bool {
         self.run(&format!("ip link show dev {ifname}")).is_ok()
+    }
+
+    /// The MAC address of a device.
+    ///
+    /// # Panics
+    /// Where there is no such device.
+    #[track_caller]
+    pub fn mac(&self, ifname: &str) -> Mac {
+        let links = self.run(&format!("ip -json link show dev {ifname}")).json();
+        let text = links[0]["address"].as_str().unwrap_or_default();
+        let mut bytes =
+            text.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap_or_default());
+        std::array::from_fn(|_| bytes.next().unwrap_or_default())
     }
 
     /// Waits until a socket listens on a port. `table` is `tcp`, `tcp6`, `udp` or `udp6`; a socket for

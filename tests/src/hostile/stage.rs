@@ -13,7 +13,6 @@
 use std::{io, net::IpAddr};
 
 use super::{
-    link::Mac,
     scene::{Kind, Place, Published, Scene, Station, parsed},
     wire::Wire,
 };
@@ -195,7 +194,7 @@ fn scene(world: &World) -> Scene {
     let client = Station {
         name: "client",
         place: Place::Outside,
-        mac: mac_of(&world.client, "eth0"),
+        mac: world.client.mac("eth0"),
         addresses: Family::BOTH.map(Family::client),
         published: None,
     };
@@ -208,9 +207,9 @@ fn scene(world: &World) -> Scene {
         let network = world.netd(&format!("network inspect {name} --json")).json();
         let bridge = network[0]["bridge"].as_str().unwrap_or_default();
         link_local.push(self::link_local(&world.host, bridge));
-        (number, mac_of(&world.host, bridge))
+        (number, world.host.mac(bridge))
     });
-    let uplink_mac = mac_of(&world.host, UPLINK);
+    let uplink_mac = world.host.mac(UPLINK);
     Scene { stations, attackers, bridges: bridges.into(), uplink_mac, link_local }
 }
 
@@ -227,17 +226,9 @@ fn station((name, number, last, host_port): (&'static str, u8, u8, Option<u16>))
     }
 }
 
-#[track_caller]
-fn mac_of(namespace: &Namespace, ifname: &str) -> Mac {
-    let links = namespace.run(&format!("ip -json link show dev {ifname}")).json();
-    let text = links[0]["address"].as_str().unwrap_or_default();
-    let mut bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap_or_default());
-    std::array::from_fn(|_| bytes.next().unwrap_or_default())
-}
-
 /// The link-local address that the kernel makes of a device's MAC address.
 fn link_local(namespace: &Namespace, ifname: &str) -> IpAddr {
-    let mac = mac_of(namespace, ifname);
+    let mac = namespace.mac(ifname);
     let [a, b, c, d, e, f] = mac.map(u16::from);
     // RFC 4291 appendix A.
     let words = [0xfe80, 0, 0, 0, (a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | f];

@@ -104,7 +104,7 @@ impl Side {
             namespaces.map(wire)
         };
         let (sniffers, senders) = (open(Wire::sniffer), open(Wire::sender));
-        let uplink_mac = mac_of(&world.host, UPLINK);
+        let uplink_mac = world.host.mac(UPLINK);
         Self {
             engine,
             world,
@@ -153,7 +153,7 @@ impl Side {
                 Engine::Iptables => BRIDGE.to_owned(),
                 Engine::Netd => netd::bridge(&self.world),
             };
-            self.bridge_mac = mac_of(&self.world.host, &bridge);
+            self.bridge_mac = self.world.host.mac(&bridge);
         }
     }
 
@@ -250,14 +250,6 @@ fn is_of_a_case(arrival: &Arrival) -> bool {
         58 => !matches!(kind, 130..=137 | 143),
         _ => true,
     }
-}
-
-#[track_caller]
-fn mac_of(namespace: &Namespace, ifname: &str) -> Mac {
-    let links = namespace.run(&format!("ip -json link show dev {ifname}")).json();
-    let text = links[0]["address"].as_str().unwrap_or_default();
-    let mut bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap_or_default());
-    std::array::from_fn(|_| bytes.next().unwrap_or_default())
 }
 
 /// What is equal where netd is to do the same.
