@@ -3,10 +3,26 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::family::Family;
+
 /// The address of every device of a test, and the one that frames are sent to.
 pub const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// Another machine's.
 pub const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+/// The prefixes of all strangers.
+pub const STRANGERS: [&str; 2] = ["10.128.0.0/9", "2001:db8:f100::/64"];
+
+/// An end that nobody has, a different one for each number below eight million.
+pub fn stranger(family: Family, number: u32) -> SocketAddr {
+    let [a, b, c, d] = number.to_be_bytes();
+    let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    let address: IpAddr = match family {
+        Family::V4 => [10, 128 | b, c, d].into(),
+        Family::V6 => [0x2001, 0xdb8, 0xf100, 0, 0, 0, high, low].into(),
+    };
+    SocketAddr::new(address, 1024 + (number.wrapping_mul(7919) % 60_000) as u16)
+}
 
 /// TCP's flags.
 pub const FIN: u8 = 1;

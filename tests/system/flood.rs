@@ -5,7 +5,6 @@
 
 use std::{
     env,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
     time::Duration,
@@ -15,7 +14,7 @@ use netd_tests::{
     clients::{Connection, answers_udp, ask_udp, fetch, udp_socket},
     condition::{eventually, within},
     family::Family,
-    packet::{HOST_MAC, Kind, Packet, SYN},
+    packet::{HOST_MAC, Kind, Packet, SYN, stranger},
     raw::send_frames,
     servers,
     topology::{UPLINK, World, at},
@@ -31,30 +30,10 @@ const MAX_FLOWS: u32 = 2_048;
 /// How long it may take to fill a large table on a busy machine.
 const FILLING: Duration = Duration::from_secs(90);
 
-/// An address that nobody has, a different one for each number.
-fn source(family: Family, n: u32) -> IpAddr {
-    let [a, b, c, d] = n.to_be_bytes();
-    match family {
-        Family::V4 => Ipv4Addr::new(10, 128 | b, c, d).into(),
-        Family::V6 => Ipv6Addr::from([
-            0x2001,
-            0xdb8,
-            0xf100,
-            0,
-            0,
-            0,
-            u16::from_be_bytes([a, b]),
-            u16::from_be_bytes([c, d]),
-        ])
-        .into(),
-    }
-}
-
 /// SYNs to a published port, each from a source and port of its own.
 fn volley(family: Family, first: u32) -> Vec<Vec<u8>> {
-    let syn = |n: u32| {
-        let port = 1024 + (n.wrapping_mul(7919) % 60_000) as u16;
-        Packet::new(Kind::Tcp(SYN), at(source(family, n), port), at(family.host(), 8080)).frame()
+    let syn = |number: u32| {
+        Packet::new(Kind::Tcp(SYN), stranger(family, number), at(family.host(), 8080)).frame()
     };
     (first..first + VOLLEY).map(syn).collect()
 }
