@@ -106,9 +106,11 @@ fn test_program(workspace: &Workspace) -> Result<String> {
     let messages = process::output(&mut cargo)?;
     let mut programs = messages.lines().filter_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
-        message["executable"].as_str().map(str::to_owned)
+        // Beside it, cargo builds the programs that it runs.
+        let is_tests = message["target"]["name"] == "system";
+        message["executable"].as_str().filter(|_| is_tests).map(str::to_owned)
     });
-    programs.next_back().context("cargo has made no test program")
+    programs.next().context("cargo has made no test program")
 }
 
 /// A word of a shell's command line.
