@@ -61,6 +61,11 @@ impl Daemon {
         self.program = env::var_os("NETD_PACKET_LOG_BIN").map_or(built, PathBuf::from);
     }
 
+    /// Makes the next daemon another build.
+    pub fn run_by(&mut self, program: PathBuf) {
+        self.program = program;
+    }
+
     /// Writes `netd.toml` anew; a section `[datapath]` replaces the one of the tests.
     ///
     /// # Panics

@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod data_path;
 pub mod family;
 pub mod fragments;
+pub mod hitless;
 pub mod hostile;
 pub mod mounts;
 pub mod netns;

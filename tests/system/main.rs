@@ -24,6 +24,7 @@ mod fragments;
 mod full_cone;
 mod gateway_modes;
 mod guards;
+mod hitless;
 mod hostile;
 mod icmp_errors;
 mod isolation;

@@ -10,6 +10,7 @@ mod bench;
 mod build;
 mod demo;
 mod fuzz;
+mod hitless;
 mod hostile;
 mod house_rules;
 mod lint;
@@ -59,6 +60,8 @@ enum Task {
     Test(test::Args),
     /// Attacks the walls between networks with every kind of packet
     Hostile(hostile::Args),
+    /// Restarts and kills the daemon under thousands of connections, none of which may notice
+    Hitless(hitless::Args),
     /// Floods a published port with SYNs until the connection table is full
     Flood(flood::Args),
     /// Does thousands of random operations and compares what exists with a model of it
@@ -103,6 +106,7 @@ fn run_task(cli: Cli) -> Result<ExitCode> {
         Task::Demo(args) => return demo::demo(&workspace, &args),
         Task::Test(args) => test::test(&workspace, &args),
         Task::Hostile(args) => hostile::hostile(&workspace, &args),
+        Task::Hitless(args) => hitless::hitless(&workspace, &args),
         Task::Flood(args) => flood::flood(&workspace, &args),
         Task::Soak(args) => soak::soak(&workspace, &args),
         Task::Fuzz(args) => fuzz::fuzz(&workspace, &args),
