@@ -19,6 +19,7 @@ mod paths;
 mod ports;
 mod restore;
 mod sandbox;
+mod sources;
 mod state;
 mod teardown;
 mod xdp;
@@ -54,6 +55,7 @@ use exhaustion::Exhaustion;
 use host::Host;
 use paths::Paths;
 use restore::Unplugged;
+use sources::Sources;
 use state::ImportError;
 
 pub(crate) use teardown::tear_down;
@@ -114,6 +116,7 @@ pub(crate) struct Controller {
     host: Host,
     devices: Devices,
     paths: Paths,
+    sources: Sources,
     exhaustion: Exhaustion,
 }
 
@@ -158,6 +161,7 @@ impl Controller {
             host,
             devices: Devices::default(),
             paths: Paths::default(),
+            sources: Sources::default(),
             exhaustion: Exhaustion::default(),
         };
         this.read_firewall().await;
@@ -242,6 +246,7 @@ impl Controller {
 
     /// Takes up what has changed on the host.
     pub(crate) async fn follow(&mut self, events: &[HostEvent]) {
+        self.sources.note(events);
         let concerns_firewall =
             |event: &HostEvent| matches!(event, HostEvent::FirewallChanged | HostEvent::Overrun);
         let has_firewall_changed = events.iter().any(concerns_firewall);
@@ -277,6 +282,7 @@ impl Controller {
             | HostEvent::LinkGone { .. }
             | HostEvent::AddressesChanged
             | HostEvent::RoutesChanged
+            | HostEvent::RulesChanged
             | HostEvent::Overrun => true,
         }
     }
@@ -297,12 +303,16 @@ impl Controller {
 
     /// Reads the host again and brings uplinks and maps in line with it.
     async fn refresh(&mut self) -> Result<(), RequestError> {
-        let gone = self.host.reread(&self.netlink).await?;
+        self.host.reread(&self.netlink).await?;
         self.find_blocked_uplinks().await?;
         self.attach_devices();
         self.choose_paths();
         self.program()?;
-        self.end_flows_of_lost_sources(&gone)
+        // Last: no new flow gets a source that is lost. A failure is tried again at the host's next change.
+        if let Err(error) = self.end_flows_of_lost_sources().await {
+            warn!(error = in_one_line(&error), "flows without their source could not be ended");
+        }
+        Ok(())
     }
 
     /// Brings the maps in line with the desired state and the host.

@@ -6,7 +6,7 @@ pub mod xdp;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use crate::netlink::{link::Link, route::Route};
 
@@ -97,6 +97,18 @@ fn is_docker_network(name: &str) -> bool {
     name.strip_prefix("br-").is_some_and(|id| {
         id.len() == 12 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     })
+}
+
+/// The addresses that no device has kept of those that packets might leave with, by device. One that has moved
+/// to another device is lost too: flows go by a device.
+pub fn lost_sources(
+    before: &BTreeSet<(u32, IpAddr)>,
+    now: &BTreeSet<(u32, IpAddr)>,
+) -> BTreeSet<IpAddr> {
+    let address = |(_, address): &(u32, IpAddr)| *address;
+    let kept: BTreeSet<IpAddr> = (before & now).iter().map(address).collect();
+    let gone: BTreeSet<IpAddr> = (before - now).iter().map(address).collect();
+    &gone - &kept
 }
 
 /// Names the uplinks whose IPv6 default route came by router advertisement.

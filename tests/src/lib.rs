@@ -19,5 +19,6 @@ pub mod raw;
 pub mod reasons;
 pub mod servers;
 pub mod soak;
+pub mod streams;
 pub mod stun;
 pub mod topology;

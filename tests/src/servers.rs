@@ -101,14 +101,26 @@ impl Drop for UdpEcho {
 /// Where it cannot be started.
 #[track_caller]
 pub fn udp_echo(namespace: &Namespace, port: u16) -> Server {
+    let any = |family: Family| any_address(SocketAddr::new(family.loopback(), 0), port).ip();
+    udp_echo_at(namespace, &Family::BOTH.map(any), port)
+}
+
+/// The same on these addresses only: answers come from the one that was asked, also where the kernel would take
+/// another.
+///
+/// # Panics
+/// Where it cannot be started.
+#[track_caller]
+pub fn udp_echo_at(namespace: &Namespace, addresses: &[IpAddr], port: u16) -> Server {
     let is_over = Arc::new(AtomicBool::new(false));
-    let threads = Family::BOTH.map(|family| {
-        let any = any_address(SocketAddr::new(family.loopback(), 0), port);
-        let socket = namespace.inside(|| bind_udp(any)).unwrap_or_else(|error| panic!("{error}"));
+    let echo = |address: &IpAddr| {
+        let own = SocketAddr::new(*address, port);
+        let socket = namespace.inside(|| bind_udp(own)).unwrap_or_else(|error| panic!("{error}"));
         let is_over = Arc::clone(&is_over);
         thread::spawn(move || answer(&socket, &is_over))
-    });
-    let echo = UdpEcho { is_over, threads: threads.into() };
+    };
+    let threads = addresses.iter().map(echo).collect();
+    let echo = UdpEcho { is_over, threads };
     Server { _running: Vec::new(), _echo: Some(echo), dir: directory(namespace, "echo", port) }
 }
 
@@ -123,6 +135,19 @@ fn answer(socket: &UdpSocket, is_over: &AtomicBool) {
         let text = [peer.ip().to_string().as_bytes(), b" ", &buffer[..len]].concat();
         let _ = socket.send_to(&text, peer);
     }
+}
+
+/// Starts a TCP echo on a port of a namespace, for both families.
+///
+/// # Panics
+/// Where it cannot be started.
+#[track_caller]
+pub fn tcp_echo(namespace: &Namespace, port: u16) -> Server {
+    let dir = directory(namespace, "tcp-echo", port);
+    let listen = format!("TCP6-LISTEN:{port},ipv6only=0,reuseaddr,fork");
+    let running = Running::start(namespace.path(), &dir.join("log"), "socat", &[&listen, "PIPE"]);
+    namespace.wait_for_listener("tcp6", port);
+    Server { _running: vec![running], _echo: None, dir }
 }
 
 /// Starts an iperf3 server on a port of a namespace.

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helpers cannot do is a failed test")]
 
 mod addresses;
+mod changing_hosts;
 mod command_line;
 mod configuration;
 mod connection_table;

@@ -9,12 +9,16 @@ use std::{
 use ipnet::IpNet;
 use tracing::info;
 
-use super::{Controller, RequestError};
+use super::sources::Ways;
 use crate::{
-    datapath::conntrack::Conntrack,
     desired::{Desired, HostView},
     model::NatMode,
-    netlink::{Netlink, NetlinkError, addr::Address, link::Link, route::Route},
+    netlink::{
+        Netlink, NetlinkError,
+        addr::{Address, Scope},
+        link::Link,
+        route::Routes,
+    },
     programmed::HostFacts,
     sysctl,
     uplinks::{self, Uplink, masquerade, xdp},
@@ -32,7 +36,7 @@ pub(super) const VETH: &str = "veth";
 pub(super) struct Host {
     links: Vec<Link>,
     addresses: Vec<Address>,
-    routes: Vec<Route>,
+    routes: Routes,
     /// The ports that nobody may be given, as ranges.
     reserved_ports: Vec<(u16, u16)>,
 }
@@ -42,19 +46,15 @@ impl Host {
         Ok(Self {
             links: netlink.links().await?,
             addresses: netlink.addresses().await?,
-            routes: netlink.routes().await?,
+            routes: netlink.all_routes().await?,
             reserved_ports: reserved_ports(),
         })
     }
 
-    /// Reads everything again; answers with the addresses that the host has lost.
-    pub(super) async fn reread(&mut self, netlink: &Netlink) -> Result<Vec<IpAddr>, NetlinkError> {
-        let new = Self::read(netlink).await?;
-        let has =
-            |address: &&Address| !new.addresses.iter().any(|a| a.net.addr() == address.net.addr());
-        let gone = self.addresses.iter().filter(has).map(|address| address.net.addr()).collect();
-        *self = new;
-        Ok(gone)
+    /// Reads everything again.
+    pub(super) async fn reread(&mut self, netlink: &Netlink) -> Result<(), NetlinkError> {
+        *self = Self::read(netlink).await?;
+        Ok(())
     }
 
     /// Reads the reserved ports again, of which the kernel announces no change; says whether they did.
@@ -104,7 +104,7 @@ impl Host {
 
     /// The uplinks that have learned their default route from a router's advertisement.
     pub(super) fn router_advertised(&self, desired: &Desired, named: &[String]) -> Vec<String> {
-        uplinks::router_advertised(&self.uplinks(desired, named), &self.routes)
+        uplinks::router_advertised(&self.uplinks(desired, named), &self.routes.without_rule)
     }
 
     /// What the maps depend on.
@@ -129,7 +129,7 @@ impl Host {
             masquerade_sources: masquerade::masquerade_sources(
                 &uplinks,
                 &self.addresses,
-                &self.routes,
+                &self.routes.without_rule,
             ),
         }
     }
@@ -138,10 +138,10 @@ impl Host {
     pub(super) fn view(&self) -> HostView {
         HostView {
             addresses: self.addresses.iter().map(|address| address.net).collect(),
-            routes: self.routes.iter().map(|route| route.destination).collect(),
+            routes: self.routes.without_rule.iter().map(|route| route.destination).collect(),
             link_names: self.links.iter().map(|link| link.name.clone()).collect(),
             link_addresses: self.link_addresses(),
-            default_mtu: uplinks::default_route_mtu(&self.links, &self.routes),
+            default_mtu: uplinks::default_route_mtu(&self.links, &self.routes.without_rule),
             local_port_range: local_port_range(),
             reserved_ports: reserved_ports(),
             busy_ports: BTreeSet::new(),
@@ -158,6 +158,32 @@ impl Host {
         self.links.iter().filter(move |link| link.controller == Some(bridge_ifindex))
     }
 
+    /// The addresses that packets may leave with now, by device: its own, and what an uplink borrows.
+    pub(super) fn sources(&self, uplinks: &[Uplink]) -> BTreeSet<(u32, IpAddr)> {
+        let routes = &self.routes.without_rule;
+        let given = masquerade::masquerade_sources(uplinks, &self.addresses, routes);
+        let given = given.into_iter().map(|given| (given.ifindex, given.source));
+        let own = self.addresses.iter().filter(|address| address.scope == Scope::Universe);
+        let own = own.map(|address| (address.ifindex, address.net.addr()));
+        let up: BTreeSet<u32> =
+            self.links.iter().filter(|link| link.up).map(|link| link.ifindex).collect();
+        given.chain(own).filter(|(ifindex, _)| up.contains(ifindex)).collect()
+    }
+
+    /// What decides which of the uplinks a packet leaves by.
+    pub(super) fn ways(&self, uplinks: &[Uplink]) -> Ways {
+        let is_uplink = |ifindex: u32| uplinks.iter().any(|uplink| uplink.ifindex == ifindex);
+        let routes = self.routes.without_rule.iter().chain(&self.routes.by_rule);
+        let by_uplinks =
+            routes.filter(|route| route.unicast && route.ifindex.is_some_and(is_uplink));
+        let operational =
+            self.links.iter().filter(|link| link.operational && is_uplink(link.ifindex));
+        Ways {
+            operational: operational.map(|link| link.ifindex).collect(),
+            routes: by_uplinks.cloned().collect(),
+        }
+    }
+
     /// All links.
     pub(super) fn links(&self) -> &[Link] {
         &self.links
@@ -169,22 +195,6 @@ impl Host {
             own.map(|address| address.net.addr()).collect()
         };
         self.links.iter().map(|link| (link.name.clone(), of(link))).collect()
-    }
-}
-
-impl Controller {
-    /// Ends the flows that were masqueraded with an address that the host has lost, as the kernel does
-    /// for its own (`masq_inet_event` of `nf_nat_masquerade.c`).
-    pub(super) fn end_flows_of_lost_sources(&self, lost: &[IpAddr]) -> Result<(), RequestError> {
-        if lost.is_empty() {
-            return Ok(());
-        }
-        let mut conntrack = Conntrack::open(&self.pins)?;
-        let ended = conntrack.flush(|flow| lost.contains(&flow.reply.dst))?;
-        if ended > 0 {
-            info!(ended, "flows ended with their source address");
-        }
-        Ok(())
     }
 }
 

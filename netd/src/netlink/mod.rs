@@ -15,6 +15,7 @@ pub mod neighbour;
 pub mod netfilter;
 pub mod route;
 pub mod veth;
+pub mod way;
 
 use std::{fmt, io, net::IpAddr, sync::Arc};
 
@@ -61,6 +62,7 @@ pub enum Request {
     ListLinks,
     ListAddresses,
     ListRoutes,
+    FindRoute,
     CreateBridge { ifname: String },
     CreateVeth { ifname: String },
     SetLink { ifindex: u32 },
@@ -85,6 +87,7 @@ impl fmt::Display for Request {
             Self::ListLinks => write!(f, "list the links"),
             Self::ListAddresses => write!(f, "list the addresses"),
             Self::ListRoutes => write!(f, "list the routes"),
+            Self::FindRoute => write!(f, "ask for a route"),
             Self::CreateBridge { ifname } => write!(f, "create bridge {ifname}"),
             Self::CreateVeth { ifname } => write!(f, "create veth {ifname}"),
             Self::SetLink { ifindex } => write!(f, "set up link {ifindex}"),

@@ -55,6 +55,8 @@ pub enum HostEvent {
     FirewallChanged,
     AddressesChanged,
     RoutesChanged,
+    /// Rules that say which packet goes by which table of routes.
+    RulesChanged,
     /// A forwarding sysctl was written, by us or by someone else.
     SysctlsChanged,
     /// Events were lost: read everything again.
@@ -68,7 +70,7 @@ impl HostEvent {
     }
 }
 
-const GROUPS: [MulticastGroup; 9] = [
+const GROUPS: [MulticastGroup; 11] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
     MulticastGroup::Tc,
@@ -76,6 +78,8 @@ const GROUPS: [MulticastGroup; 9] = [
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
     MulticastGroup::Ipv4Netconf,
     MulticastGroup::Ipv6Netconf,
 ];

@@ -1,4 +1,4 @@
-//! Routes: reading the main table, setting default routes.
+//! Routes: reading them, setting default routes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,8 +7,8 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{
-        RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteProtocol,
-        RouteType, RouteVia,
+        RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags,
+        RouteProtocol, RouteType, RouteVia,
     },
 };
 use rtnetlink::RouteMessageBuilder;
@@ -38,6 +38,15 @@ pub struct Route {
     pub from_router_advertisement: bool,
 }
 
+/// The routes of the host.
+#[derive(Debug, Default)]
+pub struct Routes {
+    /// Those of the main and default tables.
+    pub without_rule: Vec<Route>,
+    /// Those of all other tables, which a policy rule has to name.
+    pub by_rule: Vec<Route>,
+}
+
 impl Route {
     /// Returns whether this is a default route.
     pub fn is_default(&self) -> bool {
@@ -48,7 +57,12 @@ impl Route {
 impl Netlink {
     /// Lists the routes of both families in the main and default tables.
     pub async fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
-        let mut routes = Vec::new();
+        Ok(self.all_routes().await?.without_rule)
+    }
+
+    /// Lists the routes of both families.
+    pub async fn all_routes(&self) -> Result<Routes, NetlinkError> {
+        let mut routes = Routes::default();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut query = RouteMessage::default();
             query.header.address_family = family;
@@ -56,7 +70,13 @@ impl Netlink {
                 .dump(RouteNetlinkMessage::GetRoute(query))
                 .await
                 .map_err(|source| NetlinkError::Failed { request: Request::ListRoutes, source })?;
-            routes.extend(messages.into_iter().flat_map(read_routes));
+            for message in messages {
+                let (table, found) = read_routes(message);
+                let is_without_rule = TABLES.contains(&table);
+                let list =
+                    if is_without_rule { &mut routes.without_rule } else { &mut routes.by_rule };
+                list.extend(found);
+            }
         }
         Ok(routes)
     }
@@ -114,8 +134,9 @@ fn is_replaceable(route: &Route) -> bool {
     route.is_default() && route.metric == metric
 }
 
-fn read_routes(message: RouteNetlinkMessage) -> Vec<Route> {
-    let RouteNetlinkMessage::NewRoute(message) = message else { return Vec::new() };
+/// Reads a route, one for each next hop that is alive, and the number of its table.
+pub(super) fn read_routes(message: RouteNetlinkMessage) -> (u32, Vec<Route>) {
+    let RouteNetlinkMessage::NewRoute(message) = message else { return (0, Vec::new()) };
     let mut table = u32::from(message.header.table);
     let mut hops = Vec::new();
     for attribute in &message.attributes {
@@ -125,15 +146,17 @@ fn read_routes(message: RouteNetlinkMessage) -> Vec<Route> {
             hops.extend_from_slice(next_hops);
         }
     }
-    let Some(route) = read_route(&message) else { return Vec::new() };
+    let Some(route) = read_route(&message) else { return (table, Vec::new()) };
     // Cloned routes are the kernel's cache of path MTUs and redirects.
-    if !TABLES.contains(&table) || message.header.flags.contains(RouteFlags::Cloned) {
+    let routes = if message.header.flags.contains(RouteFlags::Cloned) {
         Vec::new()
     } else if hops.is_empty() {
         vec![route]
     } else {
-        hops.iter().map(|hop| with_next_hop(&route, hop)).collect()
-    }
+        let alive = hops.iter().filter(|hop| !hop.flags.contains(RouteNextHopFlags::Dead));
+        alive.map(|hop| with_next_hop(&route, hop)).collect()
+    };
+    (table, routes)
 }
 
 /// Reads what the next hops of a route have in common; `routes` asks for the two IP families only.

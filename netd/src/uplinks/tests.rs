@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Uplink, default_route_mtu,
+    Uplink, default_route_mtu, lost_sources,
     masquerade::masquerade_sources,
     router_advertised, uplinks,
     xdp::{self, NoXdp},
@@ -84,6 +84,21 @@ fn named_uplinks_are_exactly_those() {
 fn uplinks_without_ethernet_headers_say_so() {
     let found = uplinks(&host(), &BTreeSet::new(), &["wg0".to_owned()], &BTreeSet::new());
     assert_eq!(found, [Uplink { ifindex: 10, name: "wg0".to_owned(), ethernet: false }]);
+}
+
+#[test]
+fn sources_are_lost_with_the_last_device_that_kept_them() {
+    let on = |ifindex: u32, address: &str| (ifindex, address.parse().unwrap());
+    let lost = |before: &[_], now: &[_]| {
+        lost_sources(&before.iter().copied().collect(), &now.iter().copied().collect())
+    };
+    let (a, b) = ("192.0.2.1", "2001:db8::1");
+    let all = [on(2, a), on(2, b), on(3, a)];
+    assert!(lost(&all, &all).is_empty());
+    assert!(lost(&[], &all).is_empty());
+    assert!(lost(&all, &[on(2, b), on(3, a), on(4, a)]).is_empty());
+    assert_eq!(lost(&all, &[on(2, a)]), BTreeSet::from([b.parse().unwrap()]));
+    assert_eq!(lost(&[on(2, a)], &[on(3, a)]), BTreeSet::from([a.parse().unwrap()]));
 }
 
 /// Reads `ADDRESS/LEN [FLAG]...`.

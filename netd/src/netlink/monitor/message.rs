@@ -16,6 +16,8 @@ const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_DELNEIGH: u16 = 29;
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
 const RTM_NEWQDISC: u16 = 36;
 const RTM_DELQDISC: u16 = 37;
 const RTM_NEWTFILTER: u16 = 44;
@@ -65,6 +67,7 @@ fn read_event(message_type: u16, payload: &[u8]) -> Option<HostEvent> {
         _ if message_type >> 8 == u16::from(SUBSYSTEM) => Some(HostEvent::FirewallChanged),
         RTM_NEWADDR | RTM_DELADDR => Some(HostEvent::AddressesChanged),
         RTM_NEWROUTE | RTM_DELROUTE => Some(HostEvent::RoutesChanged),
+        RTM_NEWRULE | RTM_DELRULE => Some(HostEvent::RulesChanged),
         RTM_NEWNETCONF => is_forwarding_change(payload).then_some(HostEvent::SysctlsChanged),
         _ => None,
     }
