@@ -246,6 +246,7 @@ impl Controller {
 
     /// Takes up what has changed on the host.
     pub(crate) async fn follow(&mut self, events: &[HostEvent]) {
+        self.devices.forget_gone(events);
         self.sources.note(events);
         let concerns_firewall =
             |event: &HostEvent| matches!(event, HostEvent::FirewallChanged | HostEvent::Overrun);

@@ -32,6 +32,21 @@ pub(super) struct Devices {
     pub(super) xdp: BTreeMap<u32, Xdp>,
 }
 
+impl Devices {
+    /// Forgets devices that are gone: the number of one may be that of another by now, or it may have been to
+    /// another namespace and back, which takes everything off it.
+    pub(super) fn forget_gone(&mut self, events: &[HostEvent]) {
+        for event in events {
+            if let HostEvent::LinkGone { ifindex, .. } = event {
+                self.uplinks.remove(ifindex);
+                self.bridges.remove(ifindex);
+                self.strangers.remove(ifindex);
+                self.xdp.remove(ifindex);
+            }
+        }
+    }
+}
+
 impl Controller {
     /// Puts our programs on every device that should carry them, and takes them off the others.
     pub(super) fn attach_devices(&mut self) {

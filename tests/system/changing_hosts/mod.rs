@@ -2,6 +2,7 @@
 //! right way at once.
 
 mod addresses;
+mod devices;
 mod routes;
 
 use std::net::{IpAddr, UdpSocket};
@@ -12,7 +13,7 @@ use netd_tests::{
     family::Family,
     servers::{self, Server},
     streams::Stream,
-    topology::{Container, UPLINK, World, at},
+    topology::{Container, UPLINK, World, at, default_routes},
 };
 
 /// A connection whose flow has ended does not begin another one.
@@ -145,6 +146,23 @@ impl Scene {
             self.world.host.ip(&[&format!("route replace default via {via} dev {ifname}")]);
         }
     }
+}
+
+/// Gives a device of the host, and one of the client, what the first link has at the beginning.
+#[track_caller]
+fn give_addresses(world: &World, host_ifname: &str, client_ifname: &str) {
+    for family in Family::BOTH {
+        world.add_uplink_address(host_ifname, family.host());
+        world.client.add_address(client_ifname, family.client(), family.pick(24, 64));
+    }
+    world.host.ip(&default_routes(host_ifname).each_ref().map(String::as_str));
+}
+
+/// Takes that away.
+#[track_caller]
+fn take_addresses(world: &World, host_ifname: &str, client_ifname: &str) {
+    world.host.ip(&[&format!("address flush dev {host_ifname} scope global")]);
+    world.client.ip(&[&format!("address flush dev {client_ifname} scope global")]);
 }
 
 /// The addresses of host and client on the second uplink.
