@@ -3,6 +3,7 @@
 
 mod addresses;
 mod devices;
+mod firewalls;
 mod routes;
 
 use std::net::{IpAddr, UdpSocket};
