@@ -21,7 +21,13 @@ use crate::{
 
 /// The tests that run in each kernel: that packets come and go, that nothing is lost when the daemon dies, and
 /// what other kernels have not got.
-const TESTS: [&str; 4] = ["published_ports::", "outbound::", "restarts::", "other_kernels::"];
+const TESTS: [&str; 5] = [
+    "published_ports::",
+    "outbound::",
+    "restarts::",
+    "other_kernels::",
+    "changing_hosts::vlans_and_bonds::",
+];
 
 /// How many times slower than usual the tests expect the machine to be.
 const SLOWNESS: &str = "8";

@@ -5,6 +5,7 @@ mod addresses;
 mod devices;
 mod firewalls;
 mod routes;
+mod vlans_and_bonds;
 
 use std::net::{IpAddr, UdpSocket};
 
