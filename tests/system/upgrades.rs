@@ -61,10 +61,10 @@ fn a_daemon_that_could_not_go_on_leaves_the_one_that_runs() {
     other.netd("network ls").ok();
     // The pins are not what this build would make.
     let stranger = pins(&world, ABI_VERSION + 1);
-    fs::create_dir(&stranger).unwrap();
+    fs::create_dir_all(stranger.join("maps")).unwrap();
     let error = world.refused(&take_over);
     assert!(error.contains("has the pins of another netd"), "{error}");
-    fs::remove_dir(&stranger).unwrap();
+    fs::remove_dir_all(&stranger).unwrap();
     web.check(&world);
     assert!(world.daemon.take_over().success());
     web.check(&world);

@@ -49,9 +49,10 @@ impl Pins {
         Ok(!self.every_version()?.is_empty())
     }
 
-    /// Checks that there are none of another version.
+    /// Checks that there are no maps of another version. Links alone are taken up by whoever comes.
     pub(super) fn check_version(&self) -> Result<(), DatapathError> {
-        match self.every_version()?.into_iter().find(|root| *root != self.root) {
+        let is_other = |root: &PathBuf| *root != self.root && root.join(MAPS).exists();
+        match self.every_version()?.into_iter().find(is_other) {
             Some(path) => Err(DatapathError::Version { path }),
             None => Ok(()),
         }
