@@ -99,7 +99,7 @@ impl Lab {
         only(self.send_bytes(to.edge, answer(to, number), number), at)
     }
 
-    /// How long the flow of a case has to live. Units: seconds.
+    /// How long the flow of a case has to live, or where it uses a mapping, that. Units: seconds.
     pub fn lifetime(&self, number: u16) -> Option<u64> {
         match self.side.engine {
             Engine::Netd => self.netd_lifetime(number),
@@ -111,7 +111,8 @@ impl Lab {
         let flows = self.side.world.netd("conntrack ls --json").json();
         let port = u64::from(own_port(number));
         let is_own = |flow: &&serde_json::Value| flow["orig"]["sport"].as_u64() == Some(port);
-        flows.as_array()?.iter().find(is_own)?["timeout_secs"].as_u64()
+        let own = flows.as_array()?.iter().filter(is_own);
+        own.max_by_key(|flow| flow["state"] == "MAPPING")?["timeout_secs"].as_u64()
     }
 
     fn kernel_lifetime(&self, number: u16) -> Option<u64> {
