@@ -1,4 +1,4 @@
-//! Reads a hash map in batches: one system call for thousands of elements where aya's iterator takes two
+//! Reads a map in batches: one system call for thousands of elements where aya's iterator takes two
 //! for each. (aya 0.14 has no call for it.)
 
 use std::{
@@ -38,7 +38,7 @@ pub(super) fn for_each_chunk<K: Pod, V: Pod>(
 ) -> io::Result<()> {
     let mut keys: Vec<K> = Vec::with_capacity(CHUNK);
     let mut values: Vec<V> = Vec::with_capacity(CHUNK);
-    // The kernel's cursor; a hash map's is the number of a bucket.
+    // The kernel's cursor: the number of a hash map's bucket, or an array's index.
     let (mut cursor, mut next) = (0_u32, 0_u32);
     let mut is_first = true;
     loop {

@@ -60,10 +60,15 @@ impl<K: Pod + Ord, V: Pod> Table<(u32, K), V> for LpmTrie<MapData, K, V> {
 
 /// An array holds an element where it is not zero.
 impl<V: Pod + Zeroable + PartialEq> Table<u32, V> for Array<MapData, V> {
-    fn read(&self, _: &MapData) -> Result<BTreeMap<u32, V>, MapError> {
-        let elements = (0..self.len()).map(|index| Ok((index, self.get(&index, 0)?)));
-        let elements: Result<Vec<_>, MapError> = elements.collect();
-        Ok(elements?.into_iter().filter(|(_, value)| *value != V::zeroed()).collect())
+    fn read(&self, raw: &MapData) -> Result<BTreeMap<u32, V>, MapError> {
+        let mut held = BTreeMap::new();
+        let read = batch::for_each_chunk(raw, |keys: &[u32], values: &[V]| {
+            let elements = keys.iter().copied().zip(values.iter().copied());
+            held.extend(elements.filter(|(_, value)| *value != V::zeroed()));
+            true
+        });
+        read.map_err(MapError::IoError)?;
+        Ok(held)
     }
 
     fn put(&mut self, key: &u32, value: &V) -> Result<(), MapError> {
