@@ -17,6 +17,7 @@ pub mod process;
 pub mod prog;
 pub mod raw;
 pub mod reasons;
+pub mod scale;
 pub mod servers;
 pub mod soak;
 pub mod streams;

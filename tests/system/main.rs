@@ -47,6 +47,7 @@ mod published_ports;
 mod restarts;
 mod rfc;
 mod sandboxes;
+mod scale;
 mod service_manager;
 mod soak;
 mod source_ports;

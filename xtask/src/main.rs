@@ -17,6 +17,7 @@ mod lint;
 mod oracle;
 mod package;
 mod run;
+mod scale;
 mod setup;
 mod soak;
 mod test;
@@ -66,6 +67,8 @@ enum Task {
     Flood(flood::Args),
     /// Does thousands of random operations and compares what exists with a model of it
     Soak(soak::Args),
+    /// Measures starts and requests on a host with a thousand containers
+    Scale(scale::Args),
     /// Looks for inputs that break the engine, or a parser of the daemon
     Fuzz(fuzz::Args),
     /// Compares netd with iptables on packets and rule sets that are made up
@@ -109,6 +112,7 @@ fn run_task(cli: Cli) -> Result<ExitCode> {
         Task::Hitless(args) => hitless::hitless(&workspace, &args),
         Task::Flood(args) => flood::flood(&workspace, &args),
         Task::Soak(args) => soak::soak(&workspace, &args),
+        Task::Scale(args) => scale::scale(&workspace, &args),
         Task::Fuzz(args) => fuzz::fuzz(&workspace, &args),
         Task::Oracle(args) => oracle::oracle(&workspace, &args),
         Task::Compliance => oracle::compliance(&workspace),
