@@ -10,10 +10,12 @@
 
 mod answer;
 mod attached;
+mod changes;
 mod devices;
 mod endpoints;
 mod exhaustion;
 mod host;
+mod join;
 mod networks;
 mod paths;
 mod ports;
@@ -43,18 +45,18 @@ use crate::{
     ids::Urandom,
     ipam::{self, Pools},
     model::Family,
-    netlink::{Netlink, NetlinkError, monitor::HostEvent},
-    netns::{SandboxError, link::SandboxLinkError},
+    netlink::{Netlink, NetlinkError, monitor::Monitor},
+    netns::{EnterError, SandboxError, link::SandboxLinkError},
     programmed::{HostFacts, Programmed},
     server::{Command, ReplySender},
     store::{Change, Store, StoreError, Stored},
     sysctl,
 };
+use changes::Changes;
 use devices::Devices;
 use exhaustion::Exhaustion;
 use host::Host;
 use paths::Paths;
-use restore::Unplugged;
 use sources::Sources;
 use state::ImportError;
 
@@ -85,6 +87,8 @@ pub(crate) enum RequestError {
     SandboxLink(#[from] SandboxLinkError),
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    #[error(transparent)]
+    Enter(#[from] EnterError),
     #[error("sandbox {sandbox}")]
     InSandbox { sandbox: String, source: SandboxLinkError },
     #[error("network {network} has lost its bridge {bridge}: remove what has its name, or wait")]
@@ -111,6 +115,10 @@ pub(crate) struct Controller {
     netns_cookie: u64,
     ula: Ipv6Net,
     netlink: Netlink,
+    monitor: Monitor,
+    changes: Changes,
+    /// Something of ours could not be mended.
+    has_failed: bool,
     datapath: Datapath,
     pins: Pins,
     host: Host,
@@ -136,12 +144,13 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) netns_cookie: u64,
     pub(crate) netlink: Netlink,
+    pub(crate) monitor: Monitor,
 }
 
 impl Controller {
     /// Loads the data path and brings everything about that is stored.
     pub(crate) async fn start(parts: Parts, cgroup: &Path) -> Result<Self, RequestError> {
-        let Parts { store, stored, ids, config, netns_cookie, netlink } = parts;
+        let Parts { store, stored, ids, config, netns_cookie, netlink, monitor } = parts;
         let pins = Pins::new(&config.daemon.bpffs);
         let settings = datapath_config(&config, stored.datapath_secret, netns_cookie);
         let max_flows = config.datapath.max_flows.get();
@@ -156,6 +165,9 @@ impl Controller {
             netns_cookie,
             ula: ipam::ula_prefix(stored.ula_global_id),
             netlink,
+            monitor,
+            changes: Changes::new(),
+            has_failed: false,
             datapath,
             pins,
             host,
@@ -242,78 +254,6 @@ impl Controller {
         info!("configuration read again");
         self.read_firewall().await;
         self.refresh().await
-    }
-
-    /// Takes up what has changed on the host.
-    pub(crate) async fn follow(&mut self, events: &[HostEvent]) {
-        self.devices.forget_gone(events);
-        self.sources.note(events);
-        let concerns_firewall =
-            |event: &HostEvent| matches!(event, HostEvent::FirewallChanged | HostEvent::Overrun);
-        let has_firewall_changed = events.iter().any(concerns_firewall);
-        if has_firewall_changed {
-            self.read_firewall().await;
-        }
-        if let Err(error) = self.attach_again(events).await {
-            warn!(error = in_one_line(&error), "the devices' classifiers could not be looked at");
-        }
-        let concerns_host = events.iter().any(|event| self.concerns_host(event));
-        let followed = if concerns_host {
-            self.follow_host().await
-        } else if has_firewall_changed {
-            self.follow_firewall().map_err(Into::into)
-        } else {
-            Ok(())
-        };
-        if let Err(error) = followed {
-            warn!(error = in_one_line(&error), "the host's changes could not be followed");
-        }
-        self.keep_sysctls();
-    }
-
-    /// Whether an event may have changed what the maps or our devices depend on.
-    fn concerns_host(&self, event: &HostEvent) -> bool {
-        match event {
-            HostEvent::SysctlsChanged | HostEvent::FirewallChanged => false,
-            HostEvent::ClassifiersChanged { ifindex } => self.devices.blocked.contains(ifindex),
-            HostEvent::NeighbourGone { ifindex } | HostEvent::QdiscChanged { ifindex } => {
-                self.is_ours(*ifindex)
-            }
-            HostEvent::LinkChanged { .. }
-            | HostEvent::LinkGone { .. }
-            | HostEvent::AddressesChanged
-            | HostEvent::RoutesChanged
-            | HostEvent::RulesChanged
-            | HostEvent::Overrun => true,
-        }
-    }
-
-    /// Whether a device is the bridge of a network or the link of an endpoint.
-    fn is_ours(&self, ifindex: u32) -> bool {
-        let Some(link) = self.host.links().iter().find(|link| link.ifindex == ifindex) else {
-            return false;
-        };
-        self.desired.networks.values().any(|network| network.bridge == link.name)
-            || self.desired.endpoints.values().any(|endpoint| endpoint.host_ifname == link.name)
-    }
-
-    async fn follow_host(&mut self) -> Result<(), RequestError> {
-        self.refresh().await?;
-        self.mend(Unplugged::PlugIn).await
-    }
-
-    /// Reads the host again and brings uplinks and maps in line with it.
-    async fn refresh(&mut self) -> Result<(), RequestError> {
-        self.host.reread(&self.netlink).await?;
-        self.find_blocked_uplinks().await?;
-        self.attach_devices();
-        self.choose_paths();
-        self.program()?;
-        // Last: no new flow gets a source that is lost. A failure is tried again at the host's next change.
-        if let Err(error) = self.end_flows_of_lost_sources().await {
-            warn!(error = in_one_line(&error), "flows without their source could not be ended");
-        }
-        Ok(())
     }
 
     /// Brings the maps in line with the desired state and the host.

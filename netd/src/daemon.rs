@@ -1,6 +1,6 @@
 //! `netd run`: puts the parts together and turns the event loop.
 
-use std::{io, path::Path, sync::mpsc as sync_mpsc, thread, time::Duration};
+use std::{future, io, path::Path, sync::mpsc as sync_mpsc, thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
@@ -12,7 +12,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracing::{info, warn};
 
@@ -23,10 +23,7 @@ use crate::{
     fail_point,
     ids::Urandom,
     locks, mounts,
-    netlink::{
-        Netlink,
-        monitor::{self, HostEvent},
-    },
+    netlink::{Netlink, monitor::Monitor},
     privileges,
     server::{self, Command},
     store::Store,
@@ -100,11 +97,11 @@ async fn serve(options: &RunOptions, takeover: bool) -> Result<()> {
     let listener = server::bind(&config.daemon.socket)?;
     let cgroup = mounts::cgroup2_root(&config.daemon.state_dir.join("cgroup"))?;
     let netlink = Netlink::open()?;
-    // Watching begins before the host is read, so that no change falls between.
-    let events = monitor::watch()?;
+    // Listening begins before the host is read, so that no change falls between.
+    let monitor = Monitor::open()?;
     let netns_cookie = netns_cookie()?;
     let socket = config.daemon.socket.clone();
-    let parts = Parts { store, stored, ids, config, netns_cookie, netlink };
+    let parts = Parts { store, stored, ids, config, netns_cookie, netlink, monitor };
     let mut controller = Controller::start(parts, &cgroup).await?;
 
     // Before any other thread is started: each has capabilities of its own, and inherits these.
@@ -118,7 +115,7 @@ async fn serve(options: &RunOptions, takeover: bool) -> Result<()> {
     let (sender, commands) = mpsc::channel(COMMANDS);
     // The loop ends with the receiver of commands; the server then lets the last answers out.
     let (result, ()) = tokio::join!(
-        turn(&mut controller, options, signals, commands, events),
+        turn(&mut controller, options, signals, commands),
         server::serve(listener, sender)
     );
     drop(stop);
@@ -134,7 +131,6 @@ async fn turn(
     options: &RunOptions,
     mut signals: Signals,
     mut commands: mpsc::Receiver<Command>,
-    mut events: mpsc::Receiver<HostEvent>,
 ) -> Result<()> {
     let mut watchdog = Watchdog::from_environment();
     let mut silent = interval(SILENT_PERIOD);
@@ -143,16 +139,22 @@ async fn turn(
     info!("ready");
     // Without systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    // When the host's changes are followed that have been heard of.
+    let mut due = None;
     loop {
+        if controller.is_behind() {
+            due.get_or_insert_with(|| Instant::now() + EVENT_PAUSE);
+        }
         tokio::select! {
             Some(command) = commands.recv() => {
                 if controller.handle(command).await == Next::Stop {
                     break;
                 }
             }
-            Some(event) = events.recv() => {
-                let gathered = gather(controller, event, &mut events).await;
-                controller.follow(&gathered).await;
+            events = controller.host_changes() => controller.note(events).await,
+            () = until(due) => {
+                due = None;
+                controller.follow().await;
             }
             _ = silent.tick() => {
                 controller.keep_sysctls();
@@ -173,21 +175,11 @@ async fn turn(
     Ok(())
 }
 
-/// The events that come soon after the first. A port that somebody plugs in is not left open for so long.
-async fn gather(
-    controller: &mut Controller,
-    first: HostEvent,
-    events: &mut mpsc::Receiver<HostEvent>,
-) -> Vec<HostEvent> {
-    let end = Instant::now() + EVENT_PAUSE;
-    let mut gathered = Vec::new();
-    let mut next = Ok(Some(first));
-    while let Ok(Some(event)) = next {
-        controller.close_stranger(&event).await;
-        gathered.push(event);
-        next = timeout_at(end, events.recv()).await;
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => future::pending().await,
     }
-    gathered
 }
 
 async fn reload(controller: &mut Controller, options: &RunOptions) {

@@ -1,10 +1,11 @@
 //! Sandboxes: opening a container's network namespace and entering it.
 //!
-//! A thread made for it enters the namespace, never one of the daemon's: it makes what has to be
-//! made there (a netlink socket, a write below `/proc/sys/net`) and ends. Nothing outlives its
-//! call except [`Sandbox`] itself; while one is held, the namespace cannot be destroyed.
+//! A thread made for it enters the namespace, never one of the daemon's: it does what has to be
+//! done there and ends. Nothing outlives its call except [`Sandbox`] itself; while one is held, the
+//! namespace cannot be destroyed.
 
 pub mod link;
+pub mod visit;
 
 use std::{
     fs::{self, File},
@@ -13,15 +14,12 @@ use std::{
         fd::{AsFd, AsRawFd, BorrowedFd},
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
-    panic::resume_unwind,
     path::{Path, PathBuf},
-    thread,
 };
 
 use nix::{
     errno::Errno,
     libc,
-    sched::{CloneFlags, setns},
     sys::statfs::{NSFS_MAGIC, fstatfs},
 };
 use serde::{Deserialize, Serialize};
@@ -98,19 +96,6 @@ impl Sandbox {
     /// Borrows the descriptor of the namespace.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
-    }
-
-    /// Runs a closure on a thread of its own inside the namespace and waits for it.
-    pub fn inside<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T, EnterError> {
-        let enter = || {
-            setns(self.fd(), CloneFlags::CLONE_NEWNET).map_err(EnterError::SetNs)?;
-            Ok(f())
-        };
-        thread::scope(|scope| {
-            let thread = thread::Builder::new().name("sandbox".to_owned());
-            let thread = thread.spawn_scoped(scope, enter).map_err(EnterError::Thread)?;
-            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
-        })
     }
 }
 

@@ -72,9 +72,11 @@ impl Controller {
     /// Closes the ports that somebody else has plugged into our bridges: the programs refuse what comes
     /// from a port that no endpoint has, and what goes there.
     fn close_strangers(&mut self) {
-        let bridges = self.devices.bridges.iter();
-        let ports = bridges.flat_map(|&bridge| self.host.ports(bridge));
-        let strangers: Vec<Link> = ports.filter(|port| self.is_stranger(port)).cloned().collect();
+        let endpoints = self.desired.endpoints.values();
+        let ours: BTreeSet<&str> = endpoints.map(|it| it.host_ifname.as_str()).collect();
+        let ports = self.host.links().iter().filter(|link| self.is_plugged(link));
+        let strangers = ports.filter(|port| !ours.contains(port.name.as_str()));
+        let strangers: Vec<Link> = strangers.cloned().collect();
         let present: BTreeSet<u32> = strangers.iter().map(|port| port.ifindex).collect();
         self.devices.strangers.retain(|ifindex| present.contains(ifindex));
         for port in &strangers {
@@ -92,9 +94,14 @@ impl Controller {
         }
     }
 
+    /// Whether a link is a port of a network's bridge.
+    fn is_plugged(&self, link: &Link) -> bool {
+        link.controller.is_some_and(|it| self.devices.bridges.contains(&it))
+    }
+
     fn is_stranger(&self, link: &Link) -> bool {
-        let is_plugged = link.controller.is_some_and(|it| self.devices.bridges.contains(&it));
-        is_plugged && !self.desired.endpoints.values().any(|it| it.host_ifname == link.name)
+        self.is_plugged(link)
+            && !self.desired.endpoints.values().any(|it| it.host_ifname == link.name)
     }
 
     fn close(&mut self, port: &Link) {
@@ -126,7 +133,7 @@ impl Controller {
         let current: BTreeSet<u32> = uplinks.iter().map(|uplink| uplink.ifindex).collect();
         let attached: BTreeSet<u32> = self.devices.uplinks.keys().copied().collect();
         for lost in &attached - &current {
-            if let Some(link) = self.host.links().iter().find(|link| link.ifindex == lost) {
+            if let Some(link) = self.host.link_at(lost) {
                 info!(uplink = link.name, "no uplink any more");
                 // A port that has just been closed keeps what closes it.
                 if !self.devices.strangers.contains(&lost) {
@@ -161,7 +168,7 @@ impl Controller {
     /// them: it may have been told of other uplinks.
     pub(super) fn detach_others(&mut self) {
         for ifindex in mem::take(&mut self.devices.left).into_keys() {
-            if let Some(link) = self.host.links().iter().find(|link| link.ifindex == ifindex) {
+            if let Some(link) = self.host.link_at(ifindex) {
                 Datapath::detach(&link.name);
             }
         }

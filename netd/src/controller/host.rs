@@ -1,5 +1,7 @@
 //! The host as the controller last read it, and what follows from it.
 
+mod links;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -17,12 +19,14 @@ use crate::{
         Netlink, NetlinkError,
         addr::{Address, Scope},
         link::Link,
+        monitor::HostEvent,
         route::Routes,
     },
     programmed::HostFacts,
     sysctl,
     uplinks::{self, Uplink, masquerade, xdp},
 };
+use links::Links;
 
 /// Linux's own default (`net/ipv4/af_inet.c`), where the sysctl cannot be read.
 const DEFAULT_PORT_RANGE: (u16, u16) = (32_768, 60_999);
@@ -34,7 +38,7 @@ pub(super) const VETH: &str = "veth";
 /// Links, addresses and routes.
 #[derive(Debug, Default)]
 pub(super) struct Host {
-    links: Vec<Link>,
+    links: Links,
     addresses: Vec<Address>,
     routes: Routes,
     /// The ports that nobody may be given, as ranges.
@@ -44,17 +48,51 @@ pub(super) struct Host {
 impl Host {
     pub(super) async fn read(netlink: &Netlink) -> Result<Self, NetlinkError> {
         Ok(Self {
-            links: netlink.links().await?,
+            links: Links::new(netlink.links().await?),
             addresses: netlink.addresses().await?,
             routes: netlink.all_routes().await?,
             reserved_ports: reserved_ports(),
         })
     }
 
-    /// Reads everything again.
-    pub(super) async fn reread(&mut self, netlink: &Netlink) -> Result<(), NetlinkError> {
-        *self = Self::read(netlink).await?;
-        Ok(())
+    /// Reads what may have changed by these events, and says whether anything has. `is_endpoint` tells the links of
+    /// our endpoints by their names, on which neither addresses nor routes depend.
+    pub(super) async fn follow(
+        &mut self,
+        netlink: &Netlink,
+        events: &[HostEvent],
+        is_endpoint: impl Fn(&str) -> bool,
+    ) -> Result<bool, NetlinkError> {
+        if events.contains(&HostEvent::Overrun) {
+            *self = Self::read(netlink).await?;
+            return Ok(true);
+        }
+        let moves = |event: &HostEvent| {
+            matches!(event, HostEvent::AddressesChanged | HostEvent::RoutesChanged)
+        };
+        let mut may_have_moved = events.iter().any(moves);
+        let mut has_changed = self.reread_reserved_ports();
+        let named: BTreeSet<u32> = events.iter().filter_map(HostEvent::link).collect();
+        for ifindex in named {
+            let link = netlink.link(ifindex).await?;
+            let known = self.links.get(ifindex).or(link.as_ref());
+            let is_endpoint = known.is_some_and(|link| is_endpoint(&link.name));
+            if self.links.set(ifindex, link) {
+                has_changed = true;
+                may_have_moved |= !is_endpoint;
+            }
+        }
+        if may_have_moved {
+            let (addresses, routes) = (netlink.addresses().await?, netlink.all_routes().await?);
+            has_changed |= addresses != self.addresses || routes != self.routes;
+            (self.addresses, self.routes) = (addresses, routes);
+        }
+        Ok(has_changed)
+    }
+
+    /// Takes up a link that has just been read.
+    pub(super) fn note(&mut self, link: Link) {
+        self.links.set(link.ifindex, Some(link));
     }
 
     /// Reads the reserved ports again, of which the kernel announces no change; says whether they did.
@@ -67,7 +105,7 @@ impl Host {
 
     /// The names of all links.
     pub(super) fn link_names(&self) -> impl Iterator<Item = String> {
-        self.links.iter().map(|link| link.name.clone())
+        self.links().iter().map(|link| link.name.clone())
     }
 
     /// Whether there is a link of this name and kind.
@@ -88,7 +126,12 @@ impl Host {
     }
 
     pub(super) fn link(&self, name: &str) -> Option<&Link> {
-        self.links.iter().find(|link| link.name == name)
+        self.links.named(name)
+    }
+
+    /// The link of that number.
+    pub(super) fn link_at(&self, ifindex: u32) -> Option<&Link> {
+        self.links.get(ifindex)
     }
 
     /// The uplinks, in the order of their indices.
@@ -99,7 +142,7 @@ impl Host {
             bridges.chain(veths).filter_map(|name| self.ifindex(name)).collect();
         let trusted = desired.networks.values().flat_map(|network| &network.trusted_interfaces);
         let trusted: BTreeSet<&str> = trusted.map(String::as_str).collect();
-        uplinks::uplinks(&self.links, &ours, named, &trusted)
+        uplinks::uplinks(self.links(), &ours, named, &trusted)
     }
 
     /// The uplinks that have learned their default route from a router's advertisement.
@@ -120,11 +163,11 @@ impl Host {
             default_flow_limits: [None; 2],
             default_nat: NatMode::default(),
             reserved_ports: self.reserved_ports.clone(),
-            ifindexes: self.links.iter().map(|link| (link.name.clone(), link.ifindex)).collect(),
+            ifindexes: self.links.ifindexes().clone(),
             macs: self.macs(),
             addresses: self.link_addresses(),
             uplinks: attached.clone(),
-            uplink_macs: xdp::macs(&self.links, |ifindex| attached.contains_key(&ifindex)),
+            uplink_macs: xdp::macs(self.links(), |ifindex| attached.contains_key(&ifindex)),
             fast_networks: BTreeSet::new(),
             masquerade_sources: masquerade::masquerade_sources(
                 &uplinks,
@@ -139,9 +182,9 @@ impl Host {
         HostView {
             addresses: self.addresses.iter().map(|address| address.net).collect(),
             routes: self.routes.without_rule.iter().map(|route| route.destination).collect(),
-            link_names: self.links.iter().map(|link| link.name.clone()).collect(),
+            link_names: self.link_names().collect(),
             link_addresses: self.link_addresses(),
-            default_mtu: uplinks::default_route_mtu(&self.links, &self.routes.without_rule),
+            default_mtu: uplinks::default_route_mtu(self.links(), &self.routes.without_rule),
             local_port_range: local_port_range(),
             reserved_ports: reserved_ports(),
             busy_ports: BTreeSet::new(),
@@ -149,13 +192,8 @@ impl Host {
     }
 
     fn macs(&self) -> BTreeMap<String, [u8; 6]> {
-        let links = self.links.iter();
+        let links = self.links().iter();
         links.filter_map(|link| Some((link.name.clone(), link.mac?))).collect()
-    }
-
-    /// The links that are plugged into a bridge.
-    pub(super) fn ports(&self, bridge_ifindex: u32) -> impl Iterator<Item = &Link> {
-        self.links.iter().filter(move |link| link.controller == Some(bridge_ifindex))
     }
 
     /// The addresses that packets may leave with now, by device: its own, and what an uplink borrows.
@@ -166,7 +204,7 @@ impl Host {
         let own = self.addresses.iter().filter(|address| address.scope == Scope::Universe);
         let own = own.map(|address| (address.ifindex, address.net.addr()));
         let up: BTreeSet<u32> =
-            self.links.iter().filter(|link| link.up).map(|link| link.ifindex).collect();
+            self.links().iter().filter(|link| link.up).map(|link| link.ifindex).collect();
         given.chain(own).filter(|(ifindex, _)| up.contains(ifindex)).collect()
     }
 
@@ -177,24 +215,27 @@ impl Host {
         let by_uplinks =
             routes.filter(|route| route.unicast && route.ifindex.is_some_and(is_uplink));
         let operational =
-            self.links.iter().filter(|link| link.operational && is_uplink(link.ifindex));
+            self.links().iter().filter(|link| link.operational && is_uplink(link.ifindex));
         Ways {
             operational: operational.map(|link| link.ifindex).collect(),
             routes: by_uplinks.cloned().collect(),
         }
     }
 
-    /// All links.
+    /// All links, in the order of their numbers.
     pub(super) fn links(&self) -> &[Link] {
-        &self.links
+        self.links.as_slice()
     }
 
+    /// The addresses of each link that has any.
     fn link_addresses(&self) -> BTreeMap<String, Vec<IpAddr>> {
-        let of = |link: &Link| {
-            let own = self.addresses.iter().filter(|address| address.ifindex == link.ifindex);
-            own.map(|address| address.net.addr()).collect()
-        };
-        self.links.iter().map(|link| (link.name.clone(), of(link))).collect()
+        let mut addresses: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+        for address in &self.addresses {
+            if let Some(link) = self.links.get(address.ifindex) {
+                addresses.entry(link.name.clone()).or_default().push(address.net.addr());
+            }
+        }
+        addresses
     }
 }
 

@@ -19,7 +19,7 @@ impl Controller {
         request: &NetworkCreate,
     ) -> Result<Vec<Item>, RequestError> {
         self.read_firewall().await;
-        self.refresh().await?;
+        self.catch_up().await?;
         let (host, pools) = (self.host.view(), self.pools());
         let plan = self.desired.plan_network(request, &host, &pools, &mut self.ids)?;
         let network = Network { created: clock::unix_secs(), ..plan };

@@ -57,10 +57,12 @@ impl Controller {
 
     /// Decides anew for every network, and says what has changed.
     pub(super) fn choose_paths(&mut self) {
+        let mut shaped = self.shaped();
         let networks = self.desired.networks.values();
         let choices: BTreeMap<String, Choice> = networks
             .map(|network| {
-                (network.name.clone(), choose(self.asked(network), &self.facts(network)))
+                let facts = self.facts(shaped.remove(network.name.as_str()));
+                (network.name.clone(), choose(self.asked(network), &facts))
             })
             .collect();
         for (network, choice) in &choices {
@@ -76,29 +78,39 @@ impl Controller {
         network.datapath.map_or(of_daemon, Asked::Network)
     }
 
-    fn facts(&self, network: &Network) -> Facts {
+    fn facts(&self, shaped: Option<(String, String)>) -> Facts {
         Facts {
             forwarding: self.paths.firewall.forwarding(),
             uplinks: self.devices.uplinks.values().copied().collect(),
-            shaped: self.shaped(network),
+            shaped,
         }
     }
 
-    /// The first device of a network with a queueing discipline of somebody's own.
-    fn shaped(&self, network: &Network) -> Option<(String, String)> {
+    /// The first device of each network that has a queueing discipline of somebody's own, with it.
+    fn shaped(&self) -> BTreeMap<&str, (String, String)> {
         let default = fs::read_to_string("/proc/sys/net/core/default_qdisc").unwrap_or_default();
-        let veths = self.desired.endpoints_of(&network.name).map(|e| e.host_ifname.as_str());
-        [network.bridge.as_str()].into_iter().chain(veths).find_map(|name| {
-            let qdisc = self.host.link(name)?.qdisc.as_deref()?;
-            let is_passing = PASSING.contains(&qdisc) || qdisc == default.trim();
-            (!is_passing).then(|| (name.to_owned(), qdisc.to_owned()))
-        })
+        let networks = self.desired.networks.values();
+        let bridges = networks.map(|network| (network.name.as_str(), network.bridge.as_str()));
+        let endpoints = self.desired.endpoints.values();
+        let veths = endpoints.map(|it| (it.network.as_str(), it.host_ifname.as_str()));
+        let mut shaped = BTreeMap::new();
+        for (network, device) in bridges.chain(veths) {
+            let qdisc = self.host.link(device).and_then(|link| link.qdisc.as_deref());
+            let is_passing = |qdisc: &&str| PASSING.contains(qdisc) || *qdisc == default.trim();
+            if let Some(qdisc) = qdisc.filter(|qdisc| !is_passing(qdisc)) {
+                shaped.entry(network).or_insert_with(|| (device.to_owned(), qdisc.to_owned()));
+            }
+        }
+        shaped
     }
 
     /// What is shown of a network's way.
     pub(super) fn datapath_info(&self, network: &Network) -> DatapathInfo {
         let choice = self.paths.choices.get(&network.name).cloned();
-        let choice = choice.unwrap_or_else(|| choose(self.asked(network), &self.facts(network)));
+        let choice = choice.unwrap_or_else(|| {
+            let shaped = self.shaped().remove(network.name.as_str());
+            choose(self.asked(network), &self.facts(shaped))
+        });
         let (asked, reason) = (choice.asked.mode(), choice.reason());
         DatapathInfo { asked, path: choice.path, reason }
     }

@@ -15,7 +15,7 @@ impl Controller {
         specs: &[PortSpec],
     ) -> Result<Vec<Item>, RequestError> {
         // An address may have come a moment ago.
-        self.refresh().await?;
+        self.catch_up().await?;
         let ports = self.desired.plan_ports(name, specs, &self.host.view())?;
         let mut endpoint = self.desired.endpoint(name)?.clone();
         endpoint.ports.extend(ports.iter().cloned());

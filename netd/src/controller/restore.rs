@@ -8,13 +8,18 @@ use super::{
     Controller, RequestError,
     endpoints::open_again,
     host::{BRIDGE, VETH},
-    in_one_line, networks,
+    in_one_line,
+    join::Joining,
+    networks,
 };
 use crate::{
     datapath::Side,
     model::{Endpoint, Network},
-    netlink::neighbour::Neighbour,
+    netlink::{link::Link, neighbour::Neighbour},
 };
+
+/// How many links are made together: each holds a file open, of which a process may have 1024.
+const MADE_AT_ONCE: usize = 512;
 
 /// What is done with an endpoint's link that is not plugged into its bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +43,7 @@ impl Controller {
                 self.attach_unless_left(name, Side::Endpoint)?;
             }
         }
-        self.mend(Unplugged::MakeAnew).await?;
+        self.mend(Unplugged::MakeAnew, true).await?;
         self.detach_others();
         self.datapath.forget_other_programs()?;
         self.keep_sysctls();
@@ -47,43 +52,69 @@ impl Controller {
 
     /// Brings the host in line with what is desired. A failure is said and tried again at the host's next
     /// change: one broken network must not keep the others from working.
-    pub(super) async fn mend(&mut self, unplugged: Unplugged) -> Result<(), RequestError> {
-        let networks: Vec<Network> = self.desired.networks.values().cloned().collect();
-        for network in &networks {
+    ///
+    /// The kernel announces when it forgets neighbours, so they are looked at only where it `forgets` some.
+    pub(super) async fn mend(
+        &mut self,
+        unplugged: Unplugged,
+        forgets: bool,
+    ) -> Result<(), RequestError> {
+        self.mend_networks().await;
+        self.keep_sysctls();
+        self.catch_up().await?;
+        let known = match forgets || self.has_failed {
+            true => Some(self.netlink.neighbours().await?),
+            false => None,
+        };
+        let mut has_failed = false;
+        let mut anew = Vec::new();
+        for endpoint in self.desired.endpoints.values() {
+            let network = self.desired.network(&endpoint.network)?;
+            let bridge = self.host.ifindex(&network.bridge);
+            let mended = match repair(self.host.link(&endpoint.host_ifname), bridge, unplugged) {
+                Repair::Neighbours { ifindex } => match &known {
+                    Some(known) => self.mend_neighbours(endpoint, ifindex, known).await,
+                    None => Ok(()),
+                },
+                Repair::PlugIn { ifindex } => self.plug_again(endpoint, ifindex).await,
+                Repair::MakeAnew => {
+                    anew.push(endpoint.clone());
+                    Ok(())
+                }
+            };
+            has_failed |= mended.is_err();
+            warn_unless(mended, endpoint);
+        }
+        self.has_failed = has_failed;
+        for anew in anew.chunks(MADE_AT_ONCE) {
+            self.make_anew(anew).await;
+        }
+        Ok(())
+    }
+
+    async fn mend_networks(&self) {
+        for network in self.desired.networks.values() {
             if let Err(error) = self.mend_network(network).await {
                 let error = in_one_line(&error);
                 warn!(network = network.name, error, "the bridge could not be mended");
             }
         }
-        self.keep_sysctls();
-        self.refresh().await?;
-        let known = self.netlink.neighbours().await?;
-        let endpoints: Vec<Endpoint> = self.desired.endpoints.values().cloned().collect();
-        for endpoint in &endpoints {
-            if let Err(error) = self.mend_endpoint(endpoint, unplugged, &known).await {
-                let error = in_one_line(&error);
-                warn!(endpoint = endpoint.name, error, "the endpoint could not be mended");
-            }
-        }
-        Ok(())
     }
 
-    async fn mend_network(&mut self, network: &Network) -> Result<(), RequestError> {
+    async fn mend_network(&self, network: &Network) -> Result<(), RequestError> {
         match self.host.link(&network.bridge) {
             None => {
                 self.netlink.create_bridge(&networks::bridge_spec(network)).await?;
                 info!(network = network.name, bridge = network.bridge, "bridge made again");
-                self.host.reread(&self.netlink).await?;
             }
             Some(link) if link.kind.as_deref() == Some(BRIDGE) => {
-                let (ifindex, is_up) = (link.ifindex, link.up);
                 let gateways = networks::gateways(network);
-                if !self.host.has_addresses(ifindex, &gateways) {
-                    self.netlink.set_bridge_addresses(ifindex, &gateways).await?;
+                if !self.host.has_addresses(link.ifindex, &gateways) {
+                    self.netlink.set_bridge_addresses(link.ifindex, &gateways).await?;
                     info!(network = network.name, "gateway address set again");
                 }
-                if !is_up {
-                    self.netlink.set_up(ifindex).await?;
+                if !link.up {
+                    self.netlink.set_up(link.ifindex).await?;
                     info!(network = network.name, "bridge set up again");
                 }
             }
@@ -98,38 +129,64 @@ impl Controller {
         Ok(())
     }
 
-    async fn mend_endpoint(
-        &mut self,
-        endpoint: &Endpoint,
-        unplugged: Unplugged,
-        known: &BTreeSet<Neighbour>,
-    ) -> Result<(), RequestError> {
-        let network = self.desired.network(&endpoint.network)?.clone();
-        let link = self.host.link(&endpoint.host_ifname).cloned();
-        if let Some(link) = &link {
-            if link.up && link.controller == self.host.ifindex(&network.bridge) {
-                return self.mend_neighbours(endpoint, link.ifindex, known).await;
-            }
-            if unplugged == Unplugged::PlugIn {
-                self.plug(endpoint, link.ifindex).await?;
-                info!(endpoint = endpoint.name, "plugged in again");
-                return Ok(());
-            }
-        }
-        let Some(sandbox) = open_again(endpoint) else {
-            info!(endpoint = endpoint.name, "sandbox gone");
-            return self.remove_endpoint(endpoint).await;
-        };
-        if let Some(link) = link {
-            self.netlink.delete_link(link.ifindex).await?;
-        }
-        if let Err(error) = self.join(endpoint, network.mtu, &sandbox).await {
-            // Half a link would pass for one that somebody has unplugged.
-            self.netlink.delete_named(&endpoint.host_ifname, VETH).await?;
-            return Err(error);
-        }
-        info!(endpoint = endpoint.name, "link made again");
+    async fn plug_again(&self, endpoint: &Endpoint, ifindex: u32) -> Result<(), RequestError> {
+        self.plug(endpoint, ifindex).await?;
+        info!(endpoint = endpoint.name, "plugged in again");
         Ok(())
+    }
+
+    /// Makes links anew, and removes endpoints whose sandboxes are gone.
+    async fn make_anew(&mut self, endpoints: &[Endpoint]) {
+        let opened = endpoints.iter().map(|endpoint| (endpoint, open_again(endpoint)));
+        let (there, gone): (Vec<_>, Vec<_>) = opened.partition(|(_, sandbox)| sandbox.is_some());
+        self.remove_gone(gone.into_iter().map(|(endpoint, _)| endpoint.clone()).collect()).await;
+        let there = there.iter().filter_map(|(it, sandbox)| Some((*it, sandbox.as_ref()?)));
+        let mut joining = Vec::new();
+        for (endpoint, sandbox) in there {
+            let deleted = match self.host.link(&endpoint.host_ifname) {
+                Some(link) => self.netlink.delete_link(link.ifindex).await,
+                None => Ok(()),
+            };
+            match deleted {
+                Ok(()) => joining.push(Joining { endpoint, sandbox }),
+                Err(error) => warn_unless(Err(error.into()), endpoint),
+            }
+        }
+        match self.join(&joining).await {
+            Ok(failures) => {
+                let has_failed = |it: &Joining<'_>| failures.iter().any(|(f, _)| *f == it.endpoint);
+                for joining in joining.iter().filter(|joining| !has_failed(joining)) {
+                    info!(endpoint = joining.endpoint.name, "link made again");
+                }
+                for (endpoint, error) in failures {
+                    self.unmake(endpoint).await;
+                    warn_unless(Err(error), endpoint);
+                }
+            }
+            Err(error) => {
+                for joining in &joining {
+                    self.unmake(joining.endpoint).await;
+                }
+                warn!(error = in_one_line(&error), "links could not be made again");
+            }
+        }
+    }
+
+    /// Takes half a link away, which would pass for one that somebody has unplugged.
+    async fn unmake(&self, endpoint: &Endpoint) {
+        let deleted = self.netlink.delete_named(&endpoint.host_ifname, VETH).await;
+        warn_unless(deleted.map_err(Into::into), endpoint);
+    }
+
+    async fn remove_gone(&mut self, endpoints: Vec<Endpoint>) {
+        for endpoint in &endpoints {
+            info!(endpoint = endpoint.name, "sandbox gone");
+        }
+        if !endpoints.is_empty()
+            && let Err(error) = self.remove_endpoints(&endpoints).await
+        {
+            warn!(error = in_one_line(&error), "endpoints without sandbox could not be removed");
+        }
     }
 
     /// Puts back what the kernel has forgotten of an endpoint.
@@ -148,5 +205,35 @@ impl Controller {
             info!(endpoint = endpoint.name, "neighbour entries set again");
         }
         Ok(())
+    }
+}
+
+/// What an endpoint's link needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repair {
+    /// Nothing but what the kernel may have forgotten beside it.
+    Neighbours {
+        ifindex: u32,
+    },
+    PlugIn {
+        ifindex: u32,
+    },
+    MakeAnew,
+}
+
+fn repair(link: Option<&Link>, bridge: Option<u32>, unplugged: Unplugged) -> Repair {
+    match (link, unplugged) {
+        (Some(link), _) if link.up && link.controller == bridge => {
+            Repair::Neighbours { ifindex: link.ifindex }
+        }
+        (Some(link), Unplugged::PlugIn) => Repair::PlugIn { ifindex: link.ifindex },
+        (Some(_), Unplugged::MakeAnew) | (None, _) => Repair::MakeAnew,
+    }
+}
+
+fn warn_unless(mended: Result<(), RequestError>, endpoint: &Endpoint) {
+    if let Err(error) = mended {
+        let error = in_one_line(&error);
+        warn!(endpoint = endpoint.name, error, "the endpoint could not be mended");
     }
 }

@@ -8,7 +8,9 @@ use tracing::{info, warn};
 use super::{
     Controller, RequestError,
     endpoints::{in_sandbox, sandbox_ref},
-    in_one_line, networks,
+    in_one_line,
+    join::Joining,
+    networks,
 };
 use crate::{
     api::{ImportInfo, Item, LeftOut, StateText},
@@ -74,10 +76,10 @@ impl Controller {
         }
         let backup = Backup::parse(text)?;
         self.read_firewall().await;
-        self.refresh().await?;
+        self.catch_up().await?;
         let (desired, ula_global_id) =
             backup.check(&self.host.view(), &mut self.ids).map_err(ImportError::from)?;
-        let import = find_sandboxes(desired, ula_global_id).await?;
+        let import = find_sandboxes(desired, ula_global_id)?;
         self.save(&import.changes())?;
         let ula = std::mem::replace(&mut self.ula, ipam::ula_prefix(ula_global_id));
         if let Err(error) = self.enter_import(&import).await {
@@ -100,18 +102,15 @@ impl Controller {
         self.desired.allowed.clone_from(&import.allowed);
         self.keep_sysctls();
         self.refresh().await?;
-        for (endpoint, sandbox) in &import.endpoints {
-            let mtu = self.desired.network(&endpoint.network)?.mtu;
-            self.join(endpoint, mtu, sandbox).await?;
-        }
-        Ok(())
+        let endpoints = import.endpoints.iter();
+        let joining = endpoints.map(|(endpoint, sandbox)| Joining { endpoint, sandbox });
+        self.join_all(&joining.collect::<Vec<_>>()).await
     }
 
     /// Undoes `enter_import`, however far it came.
     async fn forget_import(&mut self, import: &Import) {
-        for (endpoint, _) in import.endpoints.iter().rev() {
-            self.forget_endpoint(endpoint).await;
-        }
+        let endpoints = import.endpoints.iter().map(|(endpoint, _)| endpoint.clone());
+        self.forget_endpoints(&endpoints.collect::<Vec<_>>()).await;
         for network in &import.networks {
             self.forget_network(network).await;
         }
@@ -142,7 +141,7 @@ impl Import {
 }
 
 /// Looks for the sandboxes that a document names, as they are on this host.
-async fn find_sandboxes(desired: Desired, ula_global_id: [u8; 5]) -> Result<Import, RequestError> {
+fn find_sandboxes(desired: Desired, ula_global_id: [u8; 5]) -> Result<Import, RequestError> {
     let mut import = Import {
         networks: desired.networks.into_values().collect(),
         endpoints: Vec::new(),
@@ -155,7 +154,7 @@ async fn find_sandboxes(desired: Desired, ula_global_id: [u8; 5]) -> Result<Impo
             Ok(sandbox) => {
                 let found = sandbox_ref(&endpoint.sandbox.text, &sandbox);
                 let endpoint = Endpoint { sandbox: found, ..endpoint };
-                check_sandbox(&endpoint, &sandbox, &import.endpoints).await?;
+                check_sandbox(&endpoint, &sandbox, &import.endpoints)?;
                 import.endpoints.push((endpoint, sandbox));
             }
             Err(absent) => {
@@ -180,12 +179,12 @@ fn find_sandbox(endpoint: &Endpoint) -> Result<Sandbox, Absent> {
 }
 
 /// Checks that an endpoint fits into a sandbox, beside what is there and will be there.
-async fn check_sandbox(
+fn check_sandbox(
     endpoint: &Endpoint,
     sandbox: &Sandbox,
     others: &[(Endpoint, Sandbox)],
 ) -> Result<(), RequestError> {
-    let links = sandbox.link_names().await.map_err(in_sandbox(endpoint))?;
+    let links = sandbox.link_names().map_err(in_sandbox(endpoint))?;
     let mut beside =
         others.iter().map(|(other, _)| other).filter(|o| o.sandbox.is_same(&endpoint.sandbox));
     if let Some(other) = beside.clone().find(|other| other.network == endpoint.network) {

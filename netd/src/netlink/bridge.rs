@@ -73,7 +73,10 @@ impl Netlink {
         if spec.ipv6 {
             self.add_address(link.ifindex, IpNet::V6(LINK_LOCAL_GATEWAY)).await?;
         }
-        self.set_bridge_addresses(link.ifindex, &spec.addresses).await?;
+        // It has none yet, so none is looked for.
+        for net in &spec.addresses {
+            self.add_address(link.ifindex, *net).await?;
+        }
         self.set_up(link.ifindex).await
     }
 

@@ -1,15 +1,17 @@
 //! What changes on the host, as the kernel announces it.
 //!
-//! Reads the socket itself instead of through rtnetlink's connection: that one queues without
+//! Reads the sockets itself instead of through rtnetlink's connection: that one queues without
 //! bound, and drops NETCONF messages (packets of sysctls), which it cannot parse. Here a receiver
-//! that falls behind lets the socket's buffer fill up, and the kernel's ENOBUFS becomes
+//! that falls behind lets a socket's buffer fill up, and the kernel's ENOBUFS becomes
 //! [`HostEvent::Overrun`].
+//!
+//! The kernel announces a change before whoever has asked for it hears that it is made. So what has
+//! not been announced by now has not changed, and need not be read again.
 
 mod message;
 
-use std::io;
+use std::{future, io};
 
-use futures_util::FutureExt;
 use nix::{
     errno::Errno,
     sys::socket::{setsockopt, sockopt::RcvBufForce},
@@ -21,9 +23,9 @@ use rtnetlink::{
         protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
     },
 };
-use tokio::sync::mpsc;
 use tracing::error;
 
+pub use self::message::add;
 use self::message::read_datagram;
 use super::{NetlinkError, Request, netfilter};
 
@@ -68,6 +70,23 @@ impl HostEvent {
     pub fn classifiers_of(&self) -> Option<u32> {
         if let Self::ClassifiersChanged { ifindex } = self { Some(*ifindex) } else { None }
     }
+
+    /// The link that has changed itself, or that is gone.
+    pub fn link(&self) -> Option<u32> {
+        match self {
+            Self::LinkChanged { ifindex }
+            | Self::LinkGone { ifindex, .. }
+            | Self::QdiscChanged { ifindex } => Some(*ifindex),
+            Self::NeighbourGone { .. }
+            | Self::ClassifiersChanged { .. }
+            | Self::FirewallChanged
+            | Self::AddressesChanged
+            | Self::RoutesChanged
+            | Self::RulesChanged
+            | Self::SysctlsChanged
+            | Self::Overrun => None,
+        }
+    }
 }
 
 const GROUPS: [MulticastGroup; 11] = [
@@ -90,42 +109,69 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// The largest notification that the kernel sends (NLMSG_GOODSIZE is at most 32 KiB).
 const DATAGRAM_BYTES: usize = 32 << 10;
 
-/// How many datagrams are read before their events, each once, are handed on.
-const DATAGRAMS_PER_BATCH: usize = 512;
+/// Hears what changes in a network namespace.
+pub struct Monitor {
+    route: Option<TokioSocket>,
+    netfilter: Option<TokioSocket>,
+}
 
-const CHANNEL_EVENTS: usize = 256;
-
-/// Watches the namespace of the current thread; ends when the receiver is dropped.
-///
-/// Whoever starts by reading the state must watch first, or misses what happens in between.
-///
-/// # Panics
-/// Outside a tokio runtime.
-pub fn watch() -> Result<mpsc::Receiver<HostEvent>, NetlinkError> {
-    let failed = |source| NetlinkError::Failed { request: Request::JoinGroups, source };
-    let (events, receiver) = mpsc::channel(CHANNEL_EVENTS);
-    let groups = GROUPS.map(|group| group as u32);
-    serve(open(NETLINK_ROUTE, &groups).map_err(failed)?, events.clone());
-    match open(NETLINK_NETFILTER, &[netfilter::GROUP]) {
-        Ok(socket) => serve(socket, events),
-        // A kernel without netfilter has no rules that could change.
-        Err(error) if netfilter::is_absence(&error) => {}
-        Err(error) => return Err(failed(error)),
+impl Monitor {
+    /// Begins to listen in the namespace of the current thread.
+    ///
+    /// Whoever starts by reading the state must listen first, or misses what happens in between.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn open() -> Result<Self, NetlinkError> {
+        let failed = |source| NetlinkError::Failed { request: Request::JoinGroups, source };
+        let groups = GROUPS.map(|group| group as u32);
+        let route = open(NETLINK_ROUTE, &groups).map_err(failed)?;
+        let netfilter = match open(NETLINK_NETFILTER, &[netfilter::GROUP]) {
+            Ok(socket) => Some(socket),
+            // A kernel without netfilter has no rules that could change.
+            Err(error) if netfilter::is_absence(&error) => None,
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(Self { route: Some(route), netfilter })
     }
-    Ok(receiver)
+
+    /// Waits until something has changed, and answers with it. Nothing is lost where the wait is given up.
+    pub async fn changed(&mut self) -> Vec<HostEvent> {
+        loop {
+            let mut events = Vec::new();
+            let (place, received) = tokio::select! {
+                received = receive(self.route.as_ref()) => (&mut self.route, received),
+                received = receive(self.netfilter.as_ref()) => (&mut self.netfilter, received),
+            };
+            read(received, place, &mut events);
+            for event in self.pending() {
+                add(event, &mut events);
+            }
+            if !events.is_empty() {
+                return events;
+            }
+        }
+    }
+
+    /// What has changed by now, each thing once.
+    pub fn pending(&mut self) -> Vec<HostEvent> {
+        let mut events = Vec::new();
+        for place in [&mut self.route, &mut self.netfilter] {
+            while let Some(socket) = place {
+                let mut datagram = Vec::with_capacity(DATAGRAM_BYTES);
+                let received = socket.socket_ref().recv_from(&mut datagram, 0);
+                let received = received.map(|(_, sender)| (datagram, sender));
+                if is_empty(&received) {
+                    break;
+                }
+                read(received, place, &mut events);
+            }
+        }
+        events
+    }
 }
 
-#[expect(clippy::disallowed_methods, reason = "reads the socket until the receiver is dropped")]
-fn serve(socket: TokioSocket, events: mpsc::Sender<HostEvent>) {
-    tokio::spawn(async move {
-        tokio::select! {
-            Err(error) = forward(&socket, &events) => {
-                error!(%error, "the kernel's notifications cannot be read any more");
-            }
-            () = events.closed() => {}
-        }
-    });
-}
+type Received = io::Result<(Vec<u8>, SocketAddr)>;
 
 fn open(protocol: isize, groups: &[u32]) -> io::Result<TokioSocket> {
     let mut socket = TokioSocket::new(protocol)?;
@@ -136,37 +182,31 @@ fn open(protocol: isize, groups: &[u32]) -> io::Result<TokioSocket> {
     Ok(socket)
 }
 
-/// Hands events on until the socket fails or nobody listens.
-async fn forward(socket: &TokioSocket, events: &mpsc::Sender<HostEvent>) -> io::Result<()> {
+async fn receive(socket: Option<&TokioSocket>) -> Received {
+    let Some(socket) = socket else { return future::pending().await };
     let mut datagram = Vec::with_capacity(DATAGRAM_BYTES);
-    loop {
-        let mut batch = Vec::new();
-        let mut received = receive(socket, &mut datagram).await;
-        for _ in 0..DATAGRAMS_PER_BATCH {
-            match received {
-                Ok(()) => read_datagram(&datagram, &mut batch),
-                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
-                    batch = vec![HostEvent::Overrun];
-                }
-                Err(error) => return Err(error),
-            }
-            let Some(next) = receive(socket, &mut datagram).now_or_never() else { break };
-            received = next;
-        }
-        for event in batch {
-            if events.send(event).await.is_err() {
-                return Ok(());
-            }
-        }
-    }
+    let sender = socket.recv_from(&mut datagram).await?;
+    Ok((datagram, sender))
 }
 
-async fn receive(socket: &TokioSocket, datagram: &mut Vec<u8>) -> io::Result<()> {
-    datagram.clear();
-    let sender = socket.recv_from(datagram).await?;
-    // Any root process can send to this socket; only the kernel is port 0.
-    if sender.port_number() != 0 {
-        datagram.clear();
+/// Whether all has been read that has come.
+fn is_empty(received: &Received) -> bool {
+    received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Reads the events of what a socket has received. One that is broken is given up.
+fn read(received: Received, place: &mut Option<TokioSocket>, events: &mut Vec<HostEvent>) {
+    match received {
+        // Any root process can send to this socket; only the kernel is port 0.
+        Ok((_, sender)) if sender.port_number() != 0 => {}
+        Ok((datagram, _)) => read_datagram(&datagram, events),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
+            add(HostEvent::Overrun, events);
+        }
+        Err(error) => {
+            error!(%error, "the kernel's notifications cannot be read any more");
+            *place = None;
+        }
     }
-    Ok(())
 }

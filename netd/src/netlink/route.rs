@@ -39,7 +39,7 @@ pub struct Route {
 }
 
 /// The routes of the host.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Routes {
     /// Those of the main and default tables.
     pub without_rule: Vec<Route>,

@@ -1,13 +1,9 @@
-//! Links inside a sandbox: configuring, naming and removing them.
-//!
-//! A netlink socket stays in the namespace that it was made in, so a thread makes it inside and
-//! the requests are made from outside.
+//! Links inside a sandbox: configuring, naming and removing them. What stands here is done by a thread that is
+//! inside, with a connection to the sandbox's own rtnetlink.
 
-use std::{net::IpAddr, pin::pin};
+use std::net::IpAddr;
 
-use futures_util::future::{Either, select};
 use ipnet::IpNet;
-use tokio::runtime;
 
 use super::{EnterError, Sandbox};
 use crate::{
@@ -20,11 +16,12 @@ use crate::{
 pub struct SandboxLink {
     pub ifname: String,
     pub addresses: Vec<IpNet>,
-    /// The gateways, at most one of each family, if this link is the sandbox's way out.
-    pub default_routes: Vec<IpAddr>,
     /// Without it the link has no IPv6 at all, not even a link-local address.
     pub ipv6: bool,
 }
+
+/// A link's name, and a gateway that is reached by it.
+pub type WayOut<'a> = (&'a str, IpAddr);
 
 /// Why a link inside a sandbox is not as it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -38,78 +35,48 @@ pub enum SandboxLinkError {
 }
 
 impl Sandbox {
-    /// Gives a link its addresses and routes and sets it and the loopback device up.
-    ///
-    /// After an error the sandbox's default routes are as they were; the link is for the caller to
-    /// delete.
-    pub async fn configure(&self, link: &SandboxLink) -> Result<(), SandboxLinkError> {
-        self.inside(|| sysctl::apply(&sysctls(link)))??;
-        self.with_netlink(async |netlink| configure(&netlink, link).await).await
-    }
-
-    /// Tells the link's neighbours which MAC address its addresses have: gratuitous ARP and an
-    /// unsolicited neighbour advertisement, which the kernel sends when the MAC address is set, be it to
-    /// what it was (`arp_notify`, `ndisc_notify`).
-    pub async fn announce(&self, ifname: &str, mac: [u8; 6]) -> Result<(), SandboxLinkError> {
-        self.with_netlink(async |netlink| {
-            let ifindex = netlink.until_operational(ifname).await?.ifindex;
-            netlink.set_mac(ifindex, mac).await
-        })
-        .await
-    }
-
-    /// Makes a link the sandbox's way out, in place of the one before.
-    pub async fn set_default_routes(
-        &self,
-        ifname: &str,
-        gateways: &[IpAddr],
-    ) -> Result<(), SandboxLinkError> {
-        self.with_netlink(async |netlink| {
-            let ifindex = netlink.link_named(ifname).await?.ifindex;
-            netlink.set_default_routes(ifindex, gateways).await
-        })
-        .await
-    }
-
     /// Lists the names of the sandbox's links, its loopback device among them.
-    pub async fn link_names(&self) -> Result<Vec<String>, SandboxLinkError> {
-        let links = self.with_netlink(async |netlink| netlink.links().await).await?;
+    pub fn link_names(&self) -> Result<Vec<String>, SandboxLinkError> {
+        let links = self.visit(async |netlink| Ok(netlink.links().await?))?;
         Ok(links.into_iter().map(|link| link.name).collect())
-    }
-
-    /// Makes requests to the rtnetlink of the namespace.
-    ///
-    /// The socket is served here rather than by a task, so that it is closed on return: an open
-    /// one would keep the namespace alive.
-    async fn with_netlink<T>(
-        &self,
-        work: impl AsyncFnOnce(Netlink) -> Result<T, NetlinkError>,
-    ) -> Result<T, SandboxLinkError> {
-        let runtime = runtime::Handle::current();
-        let (netlink, connection) = self.inside(|| {
-            let _reactor = runtime.enter();
-            Netlink::connect()
-        })??;
-        let serve = async {
-            connection.await;
-            // A broken connection has answered each request with an error; `work` is about to end.
-            std::future::pending::<()>().await;
-        };
-        match select(pin!(work(netlink)), pin!(serve)).await {
-            Either::Left((result, _)) => Ok(result?),
-            Either::Right(((), _)) => unreachable!("serving never ends"),
-        }
     }
 }
 
-async fn configure(netlink: &Netlink, link: &SandboxLink) -> Result<(), NetlinkError> {
+/// Gives a link its addresses and sets it and the loopback device up.
+///
+/// After an error the link is for the caller to delete.
+pub async fn configure(netlink: &Netlink, link: &SandboxLink) -> Result<(), SandboxLinkError> {
+    sysctl::apply(&sysctls(link))?;
     netlink.set_up(LOOPBACK_IFINDEX).await?;
     let ifindex = netlink.link_named(&link.ifname).await?.ifindex;
     for net in &link.addresses {
         netlink.add_address(ifindex, *net).await?;
     }
-    netlink.set_up(ifindex).await?;
-    netlink.set_default_routes(ifindex, &link.default_routes).await
+    Ok(netlink.set_up(ifindex).await?)
+}
+
+/// Makes these the sandbox's ways out, in place of those before.
+pub async fn set_default_routes(
+    netlink: &Netlink,
+    ways: &[WayOut<'_>],
+) -> Result<(), SandboxLinkError> {
+    for (ifname, gateway) in ways {
+        let ifindex = netlink.link_named(ifname).await?.ifindex;
+        netlink.set_default_routes(ifindex, &[*gateway]).await?;
+    }
+    Ok(())
+}
+
+/// Tells the link's neighbours which MAC address its addresses have: gratuitous ARP and an
+/// unsolicited neighbour advertisement, which the kernel sends when the MAC address is set, be it to
+/// what it was (`arp_notify`, `ndisc_notify`).
+pub async fn announce(
+    netlink: &Netlink,
+    ifname: &str,
+    mac: [u8; 6],
+) -> Result<(), SandboxLinkError> {
+    let ifindex = netlink.until_operational(ifname).await?.ifindex;
+    Ok(netlink.set_mac(ifindex, mac).await?)
 }
 
 fn sysctls(link: &SandboxLink) -> [Sysctl; 3] {

@@ -32,6 +32,9 @@ const IFINFOMSG_LEN: usize = 16;
 const NETCONFMSG_LEN: usize = 4;
 const TCMSG_LEN: usize = 20;
 
+/// How many events are told apart.
+const MOST_EVENTS: usize = 256;
+
 /// Reads the events of a datagram into a batch.
 pub(super) fn read_datagram(mut datagram: &[u8], batch: &mut Vec<HostEvent>) {
     while let Ok(message) = NetlinkBuffer::new_checked(datagram) {
@@ -43,8 +46,16 @@ pub(super) fn read_datagram(mut datagram: &[u8], batch: &mut Vec<HostEvent>) {
     }
 }
 
-/// Adds an event unless it repeats one that still says the same.
-fn add(event: HostEvent, batch: &mut Vec<HostEvent>) {
+/// Adds an event unless it repeats one that still says the same. Very many are as good as an overrun: to read
+/// everything again takes less time.
+pub fn add(event: HostEvent, batch: &mut Vec<HostEvent>) {
+    if batch.contains(&HostEvent::Overrun) {
+        return;
+    }
+    if event == HostEvent::Overrun || batch.len() >= MOST_EVENTS {
+        *batch = vec![HostEvent::Overrun];
+        return;
+    }
     if let HostEvent::LinkGone { ifindex, .. } = event {
         batch.retain(|earlier| *earlier != HostEvent::LinkChanged { ifindex });
     }
