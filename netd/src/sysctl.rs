@@ -2,14 +2,29 @@
 //!
 //! A setting is read first and written only where it differs, so keeping them costs nothing and a
 //! host that is set up already sees no write. `/proc/sys/net` shows the network namespace of the
-//! thread that opens a file in it.
+//! thread that opens it. The kernel remembers one for each namespace, all under one name and one parent, and looks
+//! through them one after the other: with a thousand sandboxes that takes the most time of a small request. So a
+//! thread looks it up once, and says when it [has moved](has_moved) to another namespace.
 
 use std::{
-    fs, io,
+    cell::RefCell,
+    fs::File,
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
-use nix::unistd::{AccessFlags, access};
+use nix::{
+    fcntl::{OFlag, openat},
+    sys::stat::Mode,
+    unistd::{AccessFlags, access},
+};
+
+const NET: &str = "/proc/sys/net";
+
+thread_local! {
+    /// The folder of the namespace that the thread is in.
+    static FOLDER: RefCell<Option<File>> = const { RefCell::new(None) };
+}
 
 /// A setting that netd needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +133,37 @@ pub fn apply(sysctls: &[Sysctl]) -> Result<Vec<Change>, ApplyError> {
     Ok(changes)
 }
 
+/// To be called by a thread that has entered another network namespace.
+pub fn has_moved() {
+    FOLDER.take();
+}
+
+/// Reads a setting.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    open(path, OFlag::O_RDONLY)?.read_to_string(&mut text)?;
+    Ok(text.trim().to_owned())
+}
+
+fn write(path: &Path, value: &str) -> io::Result<()> {
+    open(path, OFlag::O_WRONLY | OFlag::O_TRUNC)?.write_all(value.as_bytes())
+}
+
+fn open(path: &Path, flags: OFlag) -> io::Result<File> {
+    FOLDER.with_borrow_mut(|folder| {
+        let folder = match folder.take() {
+            Some(known) => folder.insert(known),
+            None => folder.insert(File::open(NET)?),
+        };
+        // What lies elsewhere has an absolute path, which stays as it is.
+        let path = path.strip_prefix(NET).unwrap_or(path);
+        Ok(openat(&*folder, path, flags | OFlag::O_CLOEXEC, Mode::empty())?.into())
+    })
+}
+
 /// Those of the settings that [`apply`] could not set: each with why it is needed and what stands against it.
 pub fn refused(sysctls: &[Sysctl]) -> Vec<ApplyError> {
     let refusal = |sysctl: &Sysctl| {
@@ -135,7 +181,7 @@ pub fn refused(sysctls: &[Sysctl]) -> Vec<ApplyError> {
 
 /// What the setting has now, where that is to be changed.
 fn needs_write(sysctl: &Sysctl) -> io::Result<Option<String>> {
-    let from = fs::read_to_string(&sysctl.path)?.trim().to_owned();
+    let from = read(&sysctl.path)?;
     let is_left_alone = sysctl.only_from.is_some_and(|only| only != from);
     Ok((from != sysctl.value && !is_left_alone).then_some(from))
 }
@@ -143,7 +189,7 @@ fn needs_write(sysctl: &Sysctl) -> io::Result<Option<String>> {
 fn apply_one(sysctl: &Sysctl) -> io::Result<Option<Change>> {
     let Some(from) = needs_write(sysctl)? else { return Ok(None) };
     crate::fail_point::before_step();
-    fs::write(&sysctl.path, sysctl.value)?;
+    write(&sysctl.path, sysctl.value)?;
     let Sysctl { path, value, why, .. } = sysctl.clone();
     Ok(Some(Change { path, from, to: value, why }))
 }

@@ -4,8 +4,8 @@ mod links;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     net::IpAddr,
+    path::Path,
 };
 
 use ipnet::IpNet;
@@ -247,7 +247,8 @@ pub(super) fn say_changed(change: &sysctl::Change) {
 
 /// Where ports are picked from that nobody names.
 fn local_port_range() -> (u16, u16) {
-    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let path = Path::new("/proc/sys/net/ipv4/ip_local_port_range");
+    let text = sysctl::read(path).unwrap_or_default();
     let mut numbers = text.split_whitespace().map(str::parse);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(first)), Some(Ok(last))) => (first, last),
@@ -257,7 +258,8 @@ fn local_port_range() -> (u16, u16) {
 
 /// The ports that nobody may be given: `1-3,7` in the kernel's notation.
 fn reserved_ports() -> Vec<(u16, u16)> {
-    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default();
+    let path = Path::new("/proc/sys/net/ipv4/ip_local_reserved_ports");
+    let text = sysctl::read(path).unwrap_or_default();
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         Some((first.parse().ok()?, last.parse().ok()?))

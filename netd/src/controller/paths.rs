@@ -1,6 +1,6 @@
 //! Which way each network's new flows take. Flows that exist keep theirs.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, path};
 
 use tracing::{info, warn};
 
@@ -10,6 +10,7 @@ use crate::{
     data_path::{Asked, Choice, Facts, Path, choose},
     model::Network,
     netlink::netfilter::Firewall,
+    sysctl,
 };
 
 /// Queueing disciplines that let every packet through as it comes.
@@ -88,7 +89,8 @@ impl Controller {
 
     /// The first device of each network that has a queueing discipline of somebody's own, with it.
     fn shaped(&self) -> BTreeMap<&str, (String, String)> {
-        let default = fs::read_to_string("/proc/sys/net/core/default_qdisc").unwrap_or_default();
+        let default =
+            sysctl::read(path::Path::new("/proc/sys/net/core/default_qdisc")).unwrap_or_default();
         let networks = self.desired.networks.values();
         let bridges = networks.map(|network| (network.name.as_str(), network.bridge.as_str()));
         let endpoints = self.desired.endpoints.values();
@@ -96,7 +98,7 @@ impl Controller {
         let mut shaped = BTreeMap::new();
         for (network, device) in bridges.chain(veths) {
             let qdisc = self.host.link(device).and_then(|link| link.qdisc.as_deref());
-            let is_passing = |qdisc: &&str| PASSING.contains(qdisc) || *qdisc == default.trim();
+            let is_passing = |qdisc: &&str| PASSING.contains(qdisc) || *qdisc == default;
             if let Some(qdisc) = qdisc.filter(|qdisc| !is_passing(qdisc)) {
                 shaped.entry(network).or_insert_with(|| (device.to_owned(), qdisc.to_owned()));
             }

@@ -16,7 +16,7 @@ use nix::sched::{CloneFlags, setns};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{EnterError, Sandbox, link::SandboxLinkError};
-use crate::netlink::Netlink;
+use crate::{netlink::Netlink, sysctl};
 
 /// The most threads at once; more would wait for the kernel's lock on its devices.
 const VISITORS: usize = 4;
@@ -86,6 +86,7 @@ fn visit<R>(
     work: impl AsyncFnOnce(&Netlink) -> Result<R, SandboxLinkError>,
 ) -> Result<R, SandboxLinkError> {
     setns(sandbox.fd(), CloneFlags::CLONE_NEWNET).map_err(EnterError::SetNs)?;
+    sysctl::has_moved();
     runtime.block_on(async {
         let (netlink, connection) = Netlink::connect()?;
         let serve = async {
