@@ -16,6 +16,7 @@ mod endpoints;
 mod exhaustion;
 mod host;
 mod join;
+mod leave;
 mod networks;
 mod paths;
 mod ports;

@@ -1,11 +1,11 @@
 //! The host as the controller last read it, and what follows from it.
 
 mod links;
+mod ports;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    path::Path,
 };
 
 use ipnet::IpNet;
@@ -27,9 +27,7 @@ use crate::{
     uplinks::{self, Uplink, masquerade, xdp},
 };
 use links::Links;
-
-/// Linux's own default (`net/ipv4/af_inet.c`), where the sysctl cannot be read.
-const DEFAULT_PORT_RANGE: (u16, u16) = (32_768, 60_999);
+use ports::{local_port_range, reserved_ports};
 
 /// The kinds of our links, in the kernel's words.
 pub(super) const BRIDGE: &str = "bridge";
@@ -243,26 +241,4 @@ impl Host {
 pub(super) fn say_changed(change: &sysctl::Change) {
     let sysctl::Change { path, from, to, why } = change;
     info!(path = %path.display(), from, to, why, "sysctl set");
-}
-
-/// Where ports are picked from that nobody names.
-fn local_port_range() -> (u16, u16) {
-    let path = Path::new("/proc/sys/net/ipv4/ip_local_port_range");
-    let text = sysctl::read(path).unwrap_or_default();
-    let mut numbers = text.split_whitespace().map(str::parse);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(first)), Some(Ok(last))) => (first, last),
-        _ => DEFAULT_PORT_RANGE,
-    }
-}
-
-/// The ports that nobody may be given: `1-3,7` in the kernel's notation.
-fn reserved_ports() -> Vec<(u16, u16)> {
-    let path = Path::new("/proc/sys/net/ipv4/ip_local_reserved_ports");
-    let text = sysctl::read(path).unwrap_or_default();
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some((first.parse().ok()?, last.parse().ok()?))
-    };
-    text.trim().split(',').filter_map(range).collect()
 }

@@ -1,4 +1,4 @@
-//! The links of endpoints: many are made together, and taken away together.
+//! The links of endpoints: many are made together.
 //!
 //! What costs the more the larger the host is, reading it and working out the maps, is done once for all of
 //! them; what is left for each is what the kernel is asked for on its behalf.
@@ -6,14 +6,8 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use netd_common::counters::FlowCount;
-use tracing::warn;
 
-use super::{
-    Controller, RequestError,
-    endpoints::{in_sandbox, open_again},
-    host::VETH,
-    in_one_line, sandbox,
-};
+use super::{Controller, RequestError, endpoints::in_sandbox, sandbox};
 use crate::{
     datapath::Side,
     model::{Endpoint, Family},
@@ -112,7 +106,7 @@ impl Controller {
         Ok(each_in_sandbox(made, routed?))
     }
 
-    fn ways_out(&self, of: &Endpoint) -> Vec<WayOut<'_>> {
+    pub(super) fn ways_out(&self, of: &Endpoint) -> Vec<WayOut<'_>> {
         let ways = sandbox::ways_out(&self.desired, &of.sandbox);
         ways.map(|(endpoint, gateway)| (endpoint.ifname.as_str(), gateway)).collect()
     }
@@ -160,7 +154,7 @@ impl Controller {
 
     /// The addresses of an endpoint as the host knows them on the bridge. Where the bridge has none of
     /// its own, the host has nothing to say there.
-    fn addresses_of(&self, endpoint: &Endpoint) -> Vec<Neighbour> {
+    pub(super) fn addresses_of(&self, endpoint: &Endpoint) -> Vec<Neighbour> {
         let Some(network) = self.desired.networks.get(&endpoint.network) else {
             return Vec::new();
         };
@@ -171,39 +165,6 @@ impl Controller {
         let addresses = endpoint.addresses().map(|net| net.addr()).filter(is_reached);
         let mac = endpoint.mac.0;
         addresses.map(|addr| Neighbour { ifindex, addr: Some(addr), mac }).collect()
-    }
-
-    /// Takes endpoints off the host: their ports and flows first, then their links, and their sandboxes have
-    /// their way out by other networks.
-    pub(super) async fn take_away(&mut self, endpoints: &[Endpoint]) -> Result<(), RequestError> {
-        for endpoint in endpoints {
-            self.desired.remove_endpoint(&endpoint.name);
-            let ports = endpoint.ports.iter().map(|port| port.slot);
-            self.datapath.end_flows(ports.chain([endpoint.slot]))?;
-        }
-        self.program()?;
-        for endpoint in endpoints {
-            self.netlink.delete_named(&endpoint.host_ifname, VETH).await?;
-            // These do not go with the link.
-            for neighbour in self.addresses_of(endpoint) {
-                self.netlink.remove_neighbour(&neighbour).await?;
-            }
-        }
-        self.catch_up().await?;
-        endpoints.iter().for_each(|endpoint| self.move_way_out(endpoint));
-        Ok(())
-    }
-
-    /// Points the default routes of a sandbox elsewhere that has lost an endpoint. The sandbox may be about to
-    /// end; then its routes do not matter.
-    fn move_way_out(&self, lost: &Endpoint) {
-        let Some(sandbox) = open_again(lost) else { return };
-        let ways = self.ways_out(lost);
-        let moved = sandbox.visit(async |netlink| link::set_default_routes(netlink, &ways).await);
-        if let Err(error) = moved {
-            let error = in_one_line(&error);
-            warn!(sandbox = lost.sandbox.text, error, "default routes not moved");
-        }
     }
 }
 
