@@ -83,6 +83,14 @@ pub fn are_pins_taken(bpffs: &Path) -> Result<bool, LockError> {
     Ok(bpffs.exists() && is_taken(bpffs)?)
 }
 
+/// Whether a daemon keeps its state there.
+///
+/// # Errors
+/// Where that cannot be found out.
+pub fn is_state_taken(state_dir: &Path) -> Result<bool, LockError> {
+    Ok(state_dir.exists() && is_taken(state_dir)?)
+}
+
 /// Asks for a lock that it gives back at once; a daemon that starts meanwhile asks again.
 fn is_taken(path: &Path) -> Result<bool, LockError> {
     let failed = |source| LockError::Failed { path: path.to_owned(), source };

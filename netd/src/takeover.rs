@@ -49,6 +49,14 @@ pub(crate) enum TakeoverError {
         "the netd that answers at {path} is that of another network namespace: name the socket of this one's"
     )]
     Foreign { path: PathBuf },
+    #[error(
+        "no netd uses the state directory {path}: give the --state-dir of the one that runs, or its --config"
+    )]
+    OtherState { path: PathBuf },
+    #[error(
+        "no netd has its pins in {path}: give the --bpffs of the one that runs, or its --config"
+    )]
+    OtherPins { path: PathBuf },
     #[error("the netd that answers at {path} cannot be ended: {source}")]
     Signal { path: PathBuf, source: Errno },
     #[error("the netd that answered at {path} has been told to end and has not: see its log")]
@@ -63,6 +71,7 @@ pub(crate) fn end_other(config: &DaemonConfig) -> Result<(), TakeoverError> {
     if !locks::is_host_taken()? {
         return Ok(());
     }
+    check_directories(config)?;
     Store::check_schema(&config.state_dir)?;
     datapath::check_pins(&Pins::new(&config.bpffs))
         .map_err(|error| TakeoverError::Pins(Box::new(error)))?;
@@ -77,6 +86,17 @@ pub(crate) fn end_other(config: &DaemonConfig) -> Result<(), TakeoverError> {
     signalled.map_err(|source| TakeoverError::Signal { path: path(), source })?;
     wait_until_closed(stream).map_err(|_| TakeoverError::Stays { path: path() })?;
     info!(pid = peer, "the daemon that ran has been told to end, this one goes on in its place");
+    Ok(())
+}
+
+/// What this one goes on with has to be the other's.
+fn check_directories(config: &DaemonConfig) -> Result<(), TakeoverError> {
+    if !locks::is_state_taken(&config.state_dir)? {
+        return Err(TakeoverError::OtherState { path: config.state_dir.clone() });
+    }
+    if !locks::are_pins_taken(&config.bpffs)? {
+        return Err(TakeoverError::OtherPins { path: config.bpffs.clone() });
+    }
     Ok(())
 }
 

@@ -59,6 +59,17 @@ fn a_daemon_that_could_not_go_on_leaves_the_one_that_runs() {
     let error = world.refused(&format!("{take_over} --socket {}", socket.display()));
     assert!(error.contains("another network namespace"), "{error}");
     other.netd("network ls").ok();
+    // These would be the directories of nobody.
+    let nobodys = world.daemon.socket().with_file_name("nobodys");
+    fs::create_dir(&nobodys).unwrap();
+    for (own, complaint) in [
+        (world.daemon.state_dir(), "no netd uses the state directory"),
+        (world.daemon.bpffs().to_owned(), "no netd has its pins in"),
+    ] {
+        let [own, nobodys] = [&own, &nobodys].map(|path| path.display().to_string());
+        let error = world.refused(&take_over.replace(&own, &nobodys));
+        assert!(error.contains(complaint), "{error}");
+    }
     // The pins are not what this build would make.
     let stranger = pins(&world, ABI_VERSION + 1);
     fs::create_dir_all(stranger.join("maps")).unwrap();
