@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{clients::bind_udp, netns::Namespace};
+use crate::{clients::bind_udp, condition::eventually_some, netns::Namespace};
 
 /// The ports of the server, which has both at each of its addresses.
 const PORTS: [u16; 2] = [3478, 3479];
@@ -103,7 +103,7 @@ impl StunServer {
     /// Where the server does not answer.
     #[track_caller]
     pub fn outside_end_for(&self, socket: &UdpSocket, at: (usize, usize)) -> SocketAddr {
-        self.ask(socket, at, 0).unwrap_or_else(|| panic!("no answer: {socket:?}"))
+        eventually_some("a STUN server answers", || self.ask(socket, at, 0))
     }
 
     fn ask(
@@ -238,7 +238,8 @@ fn xored(bytes: &[u8], mask: &[u8]) -> Vec<u8> {
 /// Asks one end of a server until it answers: where the request came from.
 fn ask(socket: &UdpSocket, server: SocketAddr, change: u8) -> Option<SocketAddr> {
     (0..TRIES).find_map(|_| {
-        socket.send_to(&request(change), server).ok()?;
+        let sent = socket.send_to(&request(change), server);
+        sent.unwrap_or_else(|error| panic!("no request to {server}: {error}"));
         answer(socket).ok()?
     })
 }
