@@ -76,7 +76,7 @@ macro_rules! hook {
         $(#[doc = $doc])+
         #[classifier]
         pub(crate) fn $name(ctx: TcContext) -> i32 {
-            let mut packet = SkbPacket::new(ctx.skb.skb, $offset);
+            let mut packet = SkbPacket::new::<$kind>(ctx.skb.skb, $offset);
             let tables = KernelTables::new(ctx.skb.skb);
             match engine::$judge::<$kind, _, _>(&mut packet, &tables) {
                 Outcome::Judged(reason) => return conclude(&ctx, Hook::$hook, reason),

@@ -11,9 +11,11 @@ use aya_ebpf::{
 };
 use bytemuck::Pod;
 use netd_common::{
+    address::Family,
     checksum::Delta,
     engine,
     packet::{ChecksumKind, Headers, NextHop, Packet},
+    parse::Kind,
 };
 
 use crate::tables::KernelTables;
@@ -31,9 +33,14 @@ const VLAN_ID_MASK: u32 = 0xfff;
 /// headers together, and one power of two, which lets the verifier bound the offset.
 pub(crate) const HEADERS_LEN: u32 = 128;
 
-/// The headers of either family, without options. What is read of most packets, and no more: to pull what
-/// a device has left in pages costs a copy.
-const SHORT_HEADERS_LEN: u32 = 60;
+/// What a program reads of most of its packets, and no more: an IP and a TCP header, and of rare ones some
+/// options. To pull what a device or a sender has left in pages costs a new head and a copy.
+const fn short_headers_len<K: Kind>() -> u32 {
+    match K::FAMILY {
+        Family::V4 if !K::IS_RARE => 20 + 20,
+        Family::V4 | Family::V6 => 40 + 20,
+    }
+}
 
 /// A socket buffer at a classifier hook.
 pub(crate) struct SkbPacket {
@@ -42,11 +49,11 @@ pub(crate) struct SkbPacket {
 }
 
 impl SkbPacket {
-    /// The packet whose IP header begins at `network_offset`.
+    /// The packet whose IP header begins at `network_offset`, readable as far as most of its kind need.
     #[inline(always)]
-    pub(crate) fn new(skb: *mut __sk_buff, network_offset: u32) -> Self {
+    pub(crate) fn new<K: Kind>(skb: *mut __sk_buff, network_offset: u32) -> Self {
         let packet = Self { ctx: TcContext::new(skb), network_offset };
-        packet.make_readable(network_offset + SHORT_HEADERS_LEN);
+        packet.make_readable(network_offset + short_headers_len::<K>());
         packet
     }
 
