@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use netd_tests::{
     clients::{
-        Connection, NoConnection, Transport, ask_by, ask_udp, bind_udp, fetch, fetch_big,
-        fetch_url, iperf3, try_fetch, udp_socket_from,
+        Connection, NoConnection, Transport, ask_by, ask_udp, bind_udp, connect_between, fetch,
+        fetch_big, fetch_url, iperf3, try_fetch, udp_socket_from,
     },
     condition::eventually_some,
     family::Family,
@@ -116,6 +116,21 @@ fn p12_a_container_reaches_itself_by_its_published_port_and_sees_the_gateway() {
         for to in [family.host(), seen] {
             check(&web.namespace, to, &web, seen);
         }
+    }
+}
+
+#[test]
+fn p12_a_container_reaches_itself_from_a_port_that_the_host_reaches_it_from() {
+    let world = World::new();
+    world.network("front", 1, "");
+    let web = world.container("web", "front", PORTS);
+    let _servers = serve(&web);
+    for family in Family::BOTH {
+        let taken = at(gateway_address(family, 1), SAME_PORT);
+        let address = world.address("web", family);
+        let _taken = world.host.inside(|| connect_between(taken, at(address, 80))).unwrap();
+        let to = at(family.host(), 8080);
+        web.namespace.inside(|| connect_between(at(address, SAME_PORT), to)).unwrap();
     }
 }
 
