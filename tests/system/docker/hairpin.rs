@@ -131,6 +131,12 @@ fn p12_a_container_reaches_itself_from_a_port_that_the_host_reaches_it_from() {
         let _taken = world.host.inside(|| connect_between(taken, at(address, 80))).unwrap();
         let to = at(family.host(), 8080);
         web.namespace.inside(|| connect_between(at(address, SAME_PORT), to)).unwrap();
+
+        let taken = udp_socket_from(&world.host, SAME_PORT, at(address, 9000)).unwrap();
+        let socket = udp_socket_from(&web.namespace, SAME_PORT, at(family.host(), 9000)).unwrap();
+        for (socket, text) in [(&taken, "host"), (&socket, "web"), (&taken, "host again")] {
+            assert_eq!(ask_by(socket, text).text, text);
+        }
     }
 }
 
