@@ -120,6 +120,19 @@ impl Side {
         }
     }
 
+    /// Lets everybody answer whatever comes, be it from a port that an engine has chosen: for cases of real
+    /// sockets only.
+    ///
+    /// # Panics
+    /// Where that fails.
+    #[track_caller]
+    pub fn let_all_answer(&self) {
+        common::unsilence(&self.world.client);
+        for container in &self.containers {
+            common::unsilence(&container.namespace);
+        }
+    }
+
     /// Makes the network that options stand for: netd by its command line, iptables by the rules given.
     ///
     /// # Panics

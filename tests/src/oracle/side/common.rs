@@ -65,6 +65,12 @@ pub(super) fn silence(namespace: &Namespace) {
     take_own_ports(namespace);
 }
 
+/// Lets a namespace answer whatever comes.
+#[track_caller]
+pub(super) fn unsilence(namespace: &Namespace) {
+    namespace.run("nft delete table inet silence").ok();
+}
+
 /// Has the sockets of a namespace take those ports by themselves.
 fn take_own_ports(namespace: &Namespace) {
     let range = format!("{} {}", OWN_PORTS.start(), OWN_PORTS.end());
