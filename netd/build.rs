@@ -9,6 +9,8 @@ use std::{
 fn main() {
     let name = if env::var_os("CARGO_FEATURE_PACKET_LOG").is_some() {
         "netd-ebpf-packet-log.o"
+    } else if env::var_os("CARGO_FEATURE_OTHER_LAYOUT").is_some() {
+        "netd-ebpf-other-layout.o"
     } else {
         "netd-ebpf.o"
     };

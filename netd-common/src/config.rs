@@ -40,6 +40,9 @@ impl ConfigFlags {
     pub const MSS_CLAMPED: u32 = 1 << 3;
     /// A network's source ports are given independently of destinations, so mappings are worth a look.
     pub const MAPPINGS: u32 = 1 << 4;
+    /// No flow begins with these programs. Another netd's come after them and judge every packet of no flow that
+    /// these know; or these come after others and are not to begin with it yet.
+    pub const SUCCEEDED: u32 = 1 << 5;
     /// The flags that follow from what the other maps hold.
     pub const OF_CONTENTS: u32 = Self::RANGES_PUBLISHED | Self::MSS_CLAMPED | Self::MAPPINGS;
 }

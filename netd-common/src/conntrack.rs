@@ -83,6 +83,9 @@ pub const CLAIMED: u32 = 0;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CtEntry<A> {
+    /// Moves the other fields, in a build for tests of upgrades.
+    #[cfg(feature = "other-layout")]
+    pub moved: u64,
     /// The source address after translation.
     pub new_src: A,
     /// The destination address after translation.
@@ -137,12 +140,15 @@ pub struct Redirect {
     pub slot: u32,
 }
 
+/// How far a build for tests of upgrades moves an entry's fields. Units: bytes.
+const MOVED: usize = if cfg!(feature = "other-layout") { size_of::<u64>() } else { 0 };
+
 map_type! {
     Redirect = 20;
     CtKey<V4> = 16;
     CtKey<V6> = 40;
-    CtEntry<V4> = 80;
-    CtEntry<V6> = 104;
+    CtEntry<V4> = 80 + MOVED;
+    CtEntry<V6> = 104 + MOVED;
 }
 
 /// Bits of [`CtEntry::flags`]; both halves of a flow carry the same ones except `REPLY`.

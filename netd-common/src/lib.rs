@@ -37,7 +37,8 @@ pub mod tables;
 
 pub mod engine;
 pub mod expiry;
+pub mod layout;
 
 /// The version of every layout and meaning shared through maps. The daemon keeps its pins in a
 /// folder named after it, so that programs and maps of two versions never meet.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = if cfg!(feature = "other-layout") { 1005 } else { 5 };

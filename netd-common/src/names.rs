@@ -54,10 +54,20 @@ pub const PARTS: [&str; 32] = [
     "to_bridge_rare_v4",
     "to_bridge_rare_v6",
 ];
+/// How many hooks have programs there.
+pub const HOOKS: u32 = PARTS.len() as u32 / crate::engine::Part::COUNT;
+/// The room for the description of the maps.
+pub const LAYOUT_BYTES: usize = 8192;
 /// The map of programs that packets are handed over to.
 pub const PROGRAMS: &str = "PROGRAMS";
+/// The map of the programs of the netd that comes after.
+pub const SUCCESSORS: &str = "SUCCESSORS";
+/// The map that describes the others to the netd that comes after.
+pub const LAYOUT: &str = "LAYOUT";
 /// The connection table's expiry, run by the daemon.
 pub const EXPIRE_FLOWS: &str = "expire_flows";
+/// The way of another netd's flows into the connection table, run by the daemon.
+pub const INHERIT_FLOWS: &str = "inherit_flows";
 /// The socket hook of IPv4 connects.
 pub const CONNECT_V4: &str = "connect_v4";
 /// The socket hook of IPv6 connects.

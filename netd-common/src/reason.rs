@@ -66,6 +66,27 @@ macro_rules! reasons {
                 }
             }
 
+            /// Whether the packet is of a flow, or has been changed or kept: another judgement would come too late.
+            #[inline(always)]
+            pub const fn is_done(self) -> bool {
+                matches!(self.verdict(), Verdict::Redirect)
+                    || matches!(
+                        self,
+                        Self::Published
+                            | Self::PublishedReply
+                            | Self::Masqueraded
+                            | Self::MasqueradeReply
+                            | Self::Mapped
+                            | Self::MappedReply
+                            | Self::PrefixTranslated
+                            | Self::Untranslated
+                            | Self::IcmpErrorOfFlow
+                            | Self::FlowToContainer
+                            | Self::NotDeliverable
+                            | Self::FragmentHeld
+                    )
+            }
+
             /// The reason in a sentence.
             pub const fn explanation(self) -> &'static str {
                 match self {

@@ -25,7 +25,7 @@ pub(crate) fn expire_next(ctx: &TcContext) -> i32 {
     };
     let expiry = if head.is_v6() { look_at::<V6>(ctx, &head) } else { look_at::<V4>(ctx, &head) };
     if expiry == Expiry::Removed {
-        head.removed += 1;
+        head.changed += 1;
     }
     head.next += 1;
     // The packet is the daemon's own, and the head was just read from it.

@@ -12,6 +12,7 @@ mod connect;
 mod expire;
 mod fragments;
 mod frame;
+mod inherit;
 mod maps;
 mod packet;
 mod repeat;
@@ -37,7 +38,7 @@ use netd_common::{
 
 use crate::{
     frame::XdpFrame,
-    maps::PROGRAMS,
+    maps::{PROGRAMS, SUCCESSORS},
     packet::SkbPacket,
     tables::KernelTables,
     verdict::{conclude, conclude_frame},
@@ -78,15 +79,23 @@ macro_rules! hook {
         pub(crate) fn $name(ctx: TcContext) -> i32 {
             let mut packet = SkbPacket::new::<$kind>(ctx.skb.skb, $offset);
             let tables = KernelTables::new(ctx.skb.skb);
-            match engine::$judge::<$kind, _, _>(&mut packet, &tables) {
+            let reason = match engine::$judge::<$kind, _, _>(&mut packet, &tables) {
                 Outcome::Judged(reason) => return conclude(&ctx, Hook::$hook, reason),
-                Outcome::Elsewhere(part) => hand_over::<$place>(&ctx, part),
+                Outcome::Elsewhere(part) => {
+                    hand_over::<$place>(&ctx, part);
+                    Reason::NoProgram
+                }
                 Outcome::Again => {
                     hand_over::<$place>(&ctx, Part::judging::<$kind>());
                     engine::give_up::<$kind, _>(&tables);
+                    Reason::NoProgram
                 }
-            }
-            conclude(&ctx, Hook::$hook, Reason::NoProgram)
+                Outcome::Successors(reason) => {
+                    hand_down::<$place>(&ctx);
+                    reason
+                }
+            };
+            conclude(&ctx, Hook::$hook, reason)
         }
     };
 }
@@ -147,10 +156,23 @@ fn hand_over<const PLACE: u32>(ctx: &TcContext, part: Part) {
     }
 }
 
+/// Goes on in the program that the netd which comes after has at this hook; comes back only where there is none.
+#[inline(always)]
+fn hand_down<const PLACE: u32>(ctx: &TcContext) {
+    // SAFETY: as above.
+    unsafe { SUCCESSORS.tail_call(ctx, PLACE) };
+}
+
 /// Looks again at a flow that the daemon names and removes it if it is over.
 #[classifier]
 pub(crate) fn expire_flows(ctx: TcContext) -> i32 {
     expire::expire_next(&ctx)
+}
+
+/// Takes over a half of a flow that the daemon has found in another netd's table.
+#[classifier]
+pub(crate) fn inherit_flows(ctx: TcContext) -> i32 {
+    inherit::inherit_next(&ctx)
 }
 
 /// Sends connects of the host's own sockets to the container behind a published port.

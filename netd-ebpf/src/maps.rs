@@ -93,6 +93,14 @@ pub(crate) static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(
 pub(crate) static PROGRAMS: ProgramArray =
     ProgramArray::with_max_entries(names::PARTS.len() as u32, 0);
 
+/// The programs of the netd that comes after, by the hook's place in `names::PARTS`. Writer: that one's daemon.
+#[map]
+pub(crate) static SUCCESSORS: ProgramArray = ProgramArray::with_max_entries(names::HOOKS, 0);
+
+/// What is where in the maps, for the daemon that comes after. Writer: the daemon.
+#[map]
+pub(crate) static LAYOUT: Array<[u8; names::LAYOUT_BYTES]> = Array::with_max_entries(1, 0);
+
 /// Flows by `FlowCount`. Writer: the programs, and nobody else, or counts would be lost.
 #[map]
 pub(crate) static FLOW_COUNTS: Array<u64> = Array::with_max_entries(FlowCount::COUNT, 0);

@@ -16,6 +16,8 @@ mod packet_log;
 mod pins;
 pub(crate) mod probe;
 mod programs;
+mod raw;
+mod succession;
 mod synced;
 mod tables;
 mod xdp;
@@ -27,7 +29,7 @@ use aya::{
     programs::ProgramError,
 };
 use netd_common::{
-    config::DatapathConfig,
+    config::{ConfigFlags, DatapathConfig},
     counters::{Counter, Traffic},
     reason::Reason,
 };
@@ -40,6 +42,7 @@ pub(crate) use xdp::XdpError;
 use crate::programmed::Programmed;
 use layout::Layout;
 use programs::Programs;
+use succession::Predecessor;
 use tables::Tables;
 
 /// Why the data path could not do what it was asked to.
@@ -68,8 +71,8 @@ pub(crate) enum DatapathError {
     )]
     Layout { path: PathBuf, found: Layout, wanted: Layout },
     #[error(
-        "{path} has the pins of another netd, whose tables this one cannot read: run the netd that made them, or \
-         remove everything with `netd stop --detach`"
+        "{path} has the pins of another netd, whose tables this one cannot take over: run the netd that made them, \
+         or remove everything with `netd stop --detach`"
     )]
     Version { path: PathBuf },
     #[error("the programs could not be attached to {ifname}")]
@@ -96,6 +99,8 @@ pub(crate) struct Datapath {
     config: DatapathConfig,
     /// The size of the tables that there are.
     max_flows: u32,
+    /// A netd of another layout, until its flows are ours.
+    predecessor: Option<Predecessor>,
 }
 
 impl Datapath {
@@ -108,11 +113,26 @@ impl Datapath {
         max_flows: u32,
     ) -> Result<Self, DatapathError> {
         check_owner(pins, config.netns_cookie)?;
-        let programs = Programs::open(pins, max_flows)?;
+        let predecessor = Predecessor::find(pins)?;
+        // Tables that take flows over have room for all of them.
+        let max_flows = predecessor.as_ref().map_or(max_flows, Predecessor::max_flows);
+        let programs = Programs::open(pins, max_flows, |draft| {
+            succession::describe(draft)?;
+            if predecessor.is_some() { Tables::open(draft)?.begin_no_flows() } else { Ok(()) }
+        })?;
+        succession::describe(pins)?;
         let max_flows = load::held_flows(pins)?;
+        let flags =
+            if predecessor.is_some() { held_flags(pins)? & ConfigFlags::SUCCEEDED } else { 0 };
+        if let Some(predecessor) = &predecessor
+            && flags != 0
+        {
+            predecessor.copy_slots(pins)?;
+        }
         let tables = Tables::open(pins)?;
         let counters = load::open_map(pins, "COUNTERS", Map::PerCpuArray)?;
-        let mut this = Self { programs, tables, counters, config, max_flows };
+        let config = DatapathConfig { flags: config.flags | flags, ..config };
+        let mut this = Self { programs, tables, counters, config, max_flows, predecessor };
         this.configure(config)?;
         attach::hook_sockets(&this.programs, pins, cgroup)?;
         Ok(this)
@@ -127,8 +147,27 @@ impl Datapath {
         attach::is_attached(&mut self.programs, carried, side)
     }
 
-    /// Lets go of the programs of other builds: no device carries them any more.
-    pub(crate) fn forget_other_programs(&self) -> Result<(), DatapathError> {
+    /// Whether there is a netd of another layout whose flows are to become ours.
+    pub(crate) fn has_predecessor(&self) -> bool {
+        self.predecessor.is_some()
+    }
+
+    /// Makes its flows ours, and its programs leave to ours what they do not know. Our maps are complete by then.
+    pub(crate) fn succeed(&mut self, pins: &Pins) -> Result<(), DatapathError> {
+        let Some(predecessor) = &mut self.predecessor else { return Ok(()) };
+        if self.config.flags & ConfigFlags::SUCCEEDED != 0 {
+            predecessor.take_over(pins, &self.programs)?;
+        }
+        predecessor.hand_down(pins, &mut self.programs)?;
+        self.config.flags &= !ConfigFlags::SUCCEEDED;
+        self.tables.set_config(self.config)
+    }
+
+    /// Lets go of what other builds have left: no device carries their programs any more.
+    pub(crate) fn forget_others(&mut self, pins: &Pins) -> Result<(), DatapathError> {
+        if let Some(predecessor) = self.predecessor.take() {
+            predecessor.finish(pins, &self.programs)?;
+        }
         self.programs.forget_others()
     }
 
@@ -203,12 +242,22 @@ impl Datapath {
 
 /// Checks that what is pinned is what this build would make, if there is anything.
 pub(crate) fn check_pins(pins: &Pins) -> Result<(), DatapathError> {
-    pins.check_version()?;
+    Predecessor::find(pins)?;
     load::check_maps(pins)
+}
+
+/// The flags that the programs over the pinned maps read.
+fn held_flags(pins: &Pins) -> Result<u32, DatapathError> {
+    let config: Array<MapData, DatapathConfig> = load::open_map(pins, "CONFIG", Map::Array)?;
+    Ok(config.get(&0, 0).map_err(map_error("CONFIG"))?.flags)
 }
 
 /// Checks that the pins, if there are any, are those of a daemon of this network namespace.
 pub(crate) fn check_owner(pins: &Pins, netns_cookie: u64) -> Result<(), DatapathError> {
+    // One that cannot be understood is refused elsewhere.
+    if let Ok(Some(predecessor)) = Predecessor::find(pins) {
+        predecessor.check_owner(netns_cookie)?;
+    }
     let Ok(map) = load::pinned_map(pins, "CONFIG") else {
         return Ok(());
     };

@@ -12,6 +12,11 @@ fn pins(world: &World, version: u32) -> PathBuf {
     world.daemon.bpffs().join(format!("v{version}"))
 }
 
+/// Where a pin is of no use to anybody.
+fn aside(world: &World) -> PathBuf {
+    world.daemon.bpffs().join("aside")
+}
+
 /// The command line of a daemon in the place of the world's.
 fn run(world: &World) -> String {
     format!("run {} --config {}", world.daemon.remains(), world.daemon.config().display())
@@ -88,11 +93,15 @@ fn pins_of_another_version_are_refused_and_left_alone() {
     world.daemon.kill();
     for version in [ABI_VERSION - 1, ABI_VERSION + 1] {
         fs::rename(pins(&world, ABI_VERSION), pins(&world, version)).unwrap();
+        // Without it nobody knows what is where.
+        let (description, aside) = (pins(&world, version).join("maps/LAYOUT"), aside(&world));
+        fs::rename(&description, &aside).unwrap();
         let error = world.refused(&run(&world));
         assert!(error.contains(&format!("v{version} has the pins of another netd")), "{error}");
         assert!(error.contains("netd stop --detach"), "{error}");
         assert!(!pins(&world, ABI_VERSION).exists());
         web.check(&world);
+        fs::rename(&aside, &description).unwrap();
         fs::rename(pins(&world, version), pins(&world, ABI_VERSION)).unwrap();
     }
     world.daemon.start();

@@ -2,7 +2,7 @@
 
 use crate::{
     address::{Address, Port, V4, V6},
-    conntrack::{CtEntry, CtFlags, CtKey, Redirect, Scope, Zone},
+    conntrack::{CtEntry, CtFlags, CtKey, MOVED, Redirect, Scope, Zone},
     pod::map_type,
 };
 
@@ -145,6 +145,6 @@ map_type! {
     NewFlow<V4> = 88;
     NewFlow<V6> = 136;
     Candidates = 16;
-    Scratch<V4> = 216;
-    Scratch<V6> = 336;
+    Scratch<V4> = 216 + MOVED;
+    Scratch<V6> = 336 + MOVED;
 }

@@ -33,6 +33,7 @@ mod from_host;
 mod from_uplink;
 mod from_wire;
 mod icmp_error;
+mod inherit;
 mod mapping;
 mod mss;
 mod outcome;
@@ -51,6 +52,7 @@ pub use fragments::{Piece, Remembered};
 pub use from_endpoint::from_endpoint;
 pub use from_uplink::from_uplink;
 pub use from_wire::from_wire;
+pub use inherit::{Inherited, inherit};
 pub use mapping::timeout_of as mapping_timeout;
 pub use mss::lower_mss;
 pub use outcome::{Outcome, Part};
@@ -58,10 +60,11 @@ pub use published::{find_published, published_for_host, published_on_every_addre
 pub use to_endpoint::to_endpoint;
 pub use to_uplink::to_uplink;
 
-use core::mem::MaybeUninit;
+use core::{hint::black_box, mem::MaybeUninit};
 
 use crate::{
     address::{Address, Family, V4, V6},
+    config::ConfigFlags,
     header::{IpHeader, ethertype},
     packet::Packet,
     parse::{self, Kind, NoTransport, Parsed},
@@ -170,7 +173,13 @@ where
     {
         return Outcome::Elsewhere(Part::of(A::FAMILY, true));
     }
-    match judge::<A, S, K, P, T>(packet, tables) {
+    // Read back as unknown: the verifier would walk what follows once for each reason.
+    let judged = black_box(judge::<A, S, K, P, T>(packet, tables));
+    if !judged.is_some_and(Reason::is_done) && tables.is_configured(ConfigFlags::SUCCEEDED) {
+        set_begun::<A, T>(tables, Begun::Nothing);
+        return Outcome::Successors(judged.unwrap_or(Reason::NoProgram));
+    }
+    match judged {
         Some(reason) => {
             if K::IS_RARE && S::TRANSLATES {
                 afterwards::complete::<A, P, T>(packet, tables, reason);
@@ -181,6 +190,8 @@ where
             }
             Outcome::Judged(reason)
         }
+        // Where nothing is translated, no flow begins.
+        None if !S::TRANSLATES => Outcome::Judged(Reason::ConntrackRace),
         None => match insert::<A, S, P, T>(tables) {
             Ok(begun) => {
                 set_begun::<A, T>(tables, begun);

@@ -12,6 +12,9 @@ pub enum Outcome {
     Elsewhere(Part),
     /// Its flow has begun: the same program is to judge it again, and finds the flow.
     Again,
+    /// It is of no flow that these programs know, and nothing has been done to it: those of the netd that comes
+    /// after are to judge it. While there are none, this is what becomes of it: no flow begins.
+    Successors(Reason),
 }
 
 /// The programs of a hook, in the order of their names in [`crate::names::PARTS`].
@@ -56,7 +59,7 @@ impl Outcome {
     pub fn map(self, change: impl FnOnce(Reason) -> Reason) -> Self {
         match self {
             Self::Judged(reason) => Self::Judged(change(reason)),
-            Self::Elsewhere(_) | Self::Again => self,
+            Self::Elsewhere(_) | Self::Again | Self::Successors(_) => self,
         }
     }
 }

@@ -25,6 +25,7 @@ mod icmp_errors;
 mod icmp_forged;
 mod icmp_hairpin;
 mod icmp_quotes;
+mod inheritance;
 mod ipv6_headers;
 mod lifetime;
 mod mapping_life;

@@ -38,7 +38,8 @@ impl HostTables {
     /// Runs one of a hook's programs to the end; `None` where it hands the packet over to another.
     pub(crate) fn ask_alone<K: Kind>(&self, hook: Hook, packet: &mut HostPacket) -> Option<Reason> {
         match self.ask::<K>(hook, packet) {
-            Outcome::Judged(reason) => Some(reason),
+            // Nobody comes after.
+            Outcome::Judged(reason) | Outcome::Successors(reason) => Some(reason),
             Outcome::Elsewhere(_) => None,
             Outcome::Again => self.ask_alone::<K>(hook, packet),
         }
@@ -55,7 +56,7 @@ impl Scene {
             Part::RareV6 => self.tables.ask::<Rare<V6>>(hook, packet),
         };
         match outcome {
-            Outcome::Judged(reason) => reason,
+            Outcome::Judged(reason) | Outcome::Successors(reason) => reason,
             Outcome::Elsewhere(next) => {
                 assert_ne!(next, part, "handed over to itself");
                 if self.has_rare_programs || next == Part::CommonV6 {

@@ -35,6 +35,9 @@ impl Controller {
     pub(super) async fn restore(&mut self) -> Result<(), RequestError> {
         let ifindexes: Vec<u32> = self.host.links().iter().map(|link| link.ifindex).collect();
         self.devices.left = self.carried(ifindexes).await?;
+        if self.datapath.has_predecessor() {
+            self.succeed().await?;
+        }
         // Programs first: the links may have carried packets all along.
         let endpoints = self.desired.endpoints.values();
         let links: Vec<String> = endpoints.map(|endpoint| endpoint.host_ifname.clone()).collect();
@@ -45,9 +48,23 @@ impl Controller {
         }
         self.mend(Unplugged::MakeAnew, true).await?;
         self.detach_others();
-        self.datapath.forget_other_programs()?;
+        self.datapath.forget_others(&self.pins)?;
         self.keep_sysctls();
         Ok(())
+    }
+
+    /// Fills the maps while devices still carry the programs of another layout, whose flows then become ours.
+    async fn succeed(&mut self) -> Result<(), RequestError> {
+        self.find_blocked_uplinks().await?;
+        let mut uplinks = self.host.uplinks(&self.desired, &self.config.uplinks.names);
+        uplinks.retain(|uplink| !self.devices.blocked.contains(&uplink.ifindex));
+        // They carry programs that leave packets to ours, if not ours yet.
+        self.devices.uplinks = uplinks.iter().map(|it| (it.ifindex, it.ethernet)).collect();
+        self.choose_paths();
+        let programmed = self.program();
+        self.devices.uplinks.clear();
+        programmed?;
+        Ok(self.datapath.succeed(&self.pins)?)
     }
 
     /// Brings the host in line with what is desired. A failure is said and tried again at the host's next

@@ -7,6 +7,7 @@ use std::{
 };
 
 use aya::{Pod, maps::MapData};
+use bytemuck::cast_slice;
 use nix::libc;
 
 /// Elements asked for at once. A hash bucket is never split, so it must hold the longest one.
@@ -36,8 +37,30 @@ pub(super) fn for_each_chunk<K: Pod, V: Pod>(
     map: &MapData,
     mut visit: impl FnMut(&[K], &[V]) -> bool,
 ) -> io::Result<()> {
-    let mut keys: Vec<K> = Vec::with_capacity(CHUNK);
-    let mut values: Vec<V> = Vec::with_capacity(CHUNK);
+    for_each_chunk_of(map, size_of::<K>(), size_of::<V>(), |keys, values| {
+        // SAFETY: the bytes are of whole elements of the map's own sizes, which are those of the types: the map was
+        // made by this ABI version's object. `Pod` types take any bytes, and the memory is aligned for all of them.
+        let (keys, values) = unsafe { (elements(keys), elements(values)) };
+        visit(keys, values)
+    })
+}
+
+/// # Safety
+/// `bytes` must be aligned for `T`, and hold whole ones.
+unsafe fn elements<T>(bytes: &[u8]) -> &[T] {
+    // SAFETY: by the contract above.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<T>()) }
+}
+
+/// The same for elements of these lengths. What is handed over is aligned for words.
+pub(super) fn for_each_chunk_of(
+    map: &MapData,
+    key_len: usize,
+    value_len: usize,
+    mut visit: impl FnMut(&[u8], &[u8]) -> bool,
+) -> io::Result<()> {
+    let words = |len: usize| vec![0_u64; (CHUNK * len).div_ceil(size_of::<u64>())];
+    let (mut keys, mut values) = (words(key_len), words(value_len));
     // The kernel's cursor: the number of a hash map's bucket, or an array's index.
     let (mut cursor, mut next) = (0_u32, 0_u32);
     let mut is_first = true;
@@ -59,13 +82,8 @@ pub(super) fn for_each_chunk<K: Pod, V: Pod>(
             Err(_) => return result,
         };
         let count = (attr.count as usize).min(CHUNK);
-        // SAFETY: the kernel has written `count` elements of the map's own sizes, which are those of
-        // the types: the map was made by this ABI version's object. `Pod` types take any bytes.
-        unsafe {
-            keys.set_len(count);
-            values.set_len(count);
-        }
-        if !visit(&keys, &values) || is_last {
+        let (found, with) = (cast_slice(&keys), cast_slice(&values));
+        if !visit(&found[..count * key_len], &with[..count * value_len]) || is_last {
             return Ok(());
         }
         (cursor, is_first) = (next, false);

@@ -296,7 +296,7 @@ fn expire_batch<K: NoUninit>(
     };
     program.test_run(options).map_err(program_error(names::EXPIRE_FLOWS))?;
     let head = &after[ETHERNET_LEN as usize..][..size_of::<BatchHead>()];
-    Ok(pod_read_unaligned::<BatchHead>(head).removed)
+    Ok(pod_read_unaligned::<BatchHead>(head).changed)
 }
 
 /// A key as it is shown: an echo's identifier stands in `sport`, whichever way the message goes.

@@ -17,7 +17,7 @@ pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netd-ebpf.o"));
 
 /// The maps that are shared with the daemon before and after this one.
-const PINNED: [&str; 38] = [
+const PINNED: [&str; 40] = [
     "CONFIG",
     "NETWORKS",
     "BRIDGES",
@@ -31,6 +31,8 @@ const PINNED: [&str; 38] = [
     "ISOLATION_SETS",
     "GENERATIONS",
     names::PROGRAMS,
+    names::SUCCESSORS,
+    names::LAYOUT,
     "COUNTERS",
     "TRAFFIC",
     "FLOW_COUNTS",

@@ -1,11 +1,13 @@
 //! Where maps, programs and socket hooks are pinned.
 //!
 //! ```text
-//! BPFFS/v4/maps/CONNTRACK_V4 ...       one folder for the version of the ABI
+//! BPFFS/v5/maps/CONNTRACK_V4 ...       one folder for the version of the ABI
 //!          progs/OBJECT/from_uplink ...   one folder an eBPF object
 //!          progs/current -> OBJECT        whose programs are all loaded
 //!          links/connect_v4, xdp_2 ...    socket hooks, and XDP by interface index
+//!      v5_part                          what is being made or removed, and of no use to anybody
 //! ```
+//! Maps come and go together, by a rename: another version's netd finds them complete or not at all.
 
 use std::{
     fs::{self, DirBuilder},
@@ -26,6 +28,9 @@ const OBJECT_ID: &str = env!("NETD_OBJECT_ID");
 const MAPS: &str = "maps";
 const PROGRAMS: &str = "progs";
 const LINKS: &str = "links";
+
+/// What the name of a folder that is being made or removed ends in. (A bpffs takes no dots.)
+const PART: &str = "_part";
 
 /// The folders of one daemon's pins.
 #[derive(Clone, Debug)]
@@ -49,13 +54,34 @@ impl Pins {
         Ok(!self.every_version()?.is_empty())
     }
 
-    /// Checks that there are no maps of another version. Links alone are taken up by whoever comes.
-    pub(super) fn check_version(&self) -> Result<(), DatapathError> {
+    /// Those of another version that has maps, if there is one. Links alone are taken up by whoever comes.
+    pub(super) fn other_version(&self) -> Result<Option<Self>, DatapathError> {
         let is_other = |root: &PathBuf| *root != self.root && root.join(MAPS).exists();
-        match self.every_version()?.into_iter().find(is_other) {
+        let mut others = self.every_version()?.into_iter().filter(is_other);
+        let other = others.next().map(|root| Self { root });
+        match others.next() {
             Some(path) => Err(DatapathError::Version { path }),
-            None => Ok(()),
+            None => Ok(other),
         }
+    }
+
+    /// Whether there are maps.
+    pub(super) fn have_maps(&self) -> bool {
+        self.maps().exists()
+    }
+
+    /// Pins to make what nobody is to find yet.
+    pub(super) fn draft(&self) -> Self {
+        Self { root: self.part() }
+    }
+
+    /// Gives a draft of these pins its place. Last its maps: they are what others look for.
+    pub(super) fn publish(&self, draft: &Self) -> Result<(), DatapathError> {
+        remove(&self.programs(), |path| fs::remove_dir_all(path))?;
+        create(self.links())?;
+        let folders = [(draft.programs(), self.programs()), (draft.maps(), self.maps())];
+        folders.into_iter().try_for_each(|(from, to)| rename(&from, &to))?;
+        self.remove_parts()
     }
 
     /// Makes the folders.
@@ -143,14 +169,41 @@ impl Pins {
 
     /// Removes every pin of every version and its folders, links first, so that no program outlives its map.
     pub(super) fn remove(&self) -> Result<(), DatapathError> {
-        for root in self.every_version()? {
-            for folder in [root.join(LINKS), root.join(PROGRAMS), root.join(MAPS), root] {
-                remove(&folder, |path| fs::remove_dir_all(path))?;
-            }
-        }
+        self.every_version()?.into_iter().try_for_each(|root| Self { root }.retire())?;
+        self.remove_parts()?;
         // The user's own folder: gone only if it is empty.
         let _ = fs::remove_dir(self.bpffs());
         Ok(())
+    }
+
+    /// Removes every pin of this version.
+    pub(super) fn retire(&self) -> Result<(), DatapathError> {
+        for folder in [self.links(), self.programs()] {
+            remove(&folder, |path| fs::remove_dir_all(path))?;
+        }
+        let part = self.part();
+        if self.have_maps() {
+            remove(&part, |path| fs::remove_dir_all(path))?;
+            rename(&self.maps(), &part)?;
+        }
+        [part, self.root.clone()]
+            .iter()
+            .try_for_each(|folder| remove(folder, |path| fs::remove_dir_all(path)))
+    }
+
+    /// Removes what daemons of any version were making or removing when they died.
+    pub(super) fn remove_parts(&self) -> Result<(), DatapathError> {
+        let is_part = |path: &PathBuf| path.to_string_lossy().ends_with(PART);
+        let entries = fs::read_dir(self.bpffs()).into_iter().flatten().flatten();
+        let mut parts = entries.map(|entry| entry.path()).filter(is_part);
+        parts.try_for_each(|part| remove(&part, |path| fs::remove_dir_all(path)))
+    }
+
+    /// Where this version's pins are while they are being made or removed.
+    fn part(&self) -> PathBuf {
+        let mut path = self.root.clone().into_os_string();
+        path.push(PART);
+        path.into()
     }
 
     /// The folder of all versions.
@@ -181,6 +234,11 @@ fn create(folder: PathBuf) -> Result<(), DatapathError> {
     fail_point::before_step();
     let created = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
     created.map_err(|source| DatapathError::Pin { path: folder, source })
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), DatapathError> {
+    fail_point::before_step();
+    fs::rename(from, to).map_err(|source| DatapathError::Pin { path: to.to_owned(), source })
 }
 
 /// Removes what may not be there.

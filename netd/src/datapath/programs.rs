@@ -36,6 +36,9 @@ pub(super) const SOCKET_HOOKS: [(&str, CgroupSockAddrAttachType); 2] = [
     (names::CONNECT_V6, CgroupSockAddrAttachType::Connect6),
 ];
 
+/// What the daemon runs on the connection table.
+const TABLE_PROGRAMS: [&str; 2] = [names::EXPIRE_FLOWS, names::INHERIT_FLOWS];
+
 /// A development build's programs are loaded each time: the log's buffer goes with the daemon.
 const ARE_KEPT: bool = !cfg!(feature = "packet-log");
 
@@ -49,18 +52,27 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Finds the programs and maps that an earlier daemon of this build has loaded, or loads them.
-    pub(super) fn open(pins: &Pins, max_flows: u32) -> Result<Self, DatapathError> {
+    ///
+    /// Where there are no maps yet, `complete` brings them to what they are found with by another build.
+    pub(super) fn open(
+        pins: &Pins,
+        max_flows: u32,
+        complete: impl FnOnce(&Pins) -> Result<(), DatapathError>,
+    ) -> Result<Self, DatapathError> {
         let mut this = Self { pins: pins.clone(), max_flows, hooks: BTreeMap::new() };
-        super::check_pins(pins)?;
+        pins.remove_parts()?;
+        if !pins.have_maps() {
+            let draft = pins.draft();
+            let made = load_all(&draft, max_flows).and_then(|()| complete(&draft));
+            made.and_then(|()| pins.publish(&draft)).inspect_err(|_| {
+                // What is left of it says nothing that the error does not.
+                let _ = draft.retire();
+            })?;
+        }
+        load::check_maps(pins)?;
         load::say_kept_size(pins, max_flows);
         if !(ARE_KEPT && load::are_maps_pinned(pins) && this.are_pinned()) {
-            let is_first = !pins.exist()?;
-            this.load().inspect_err(|_| {
-                if is_first {
-                    // What is left of it says nothing that the error does not.
-                    let _ = pins.remove();
-                }
-            })?;
+            load_all(pins, max_flows)?;
         }
         // At hand from now on, whatever becomes of the pins: others would be over other maps.
         HOOKS.iter().try_for_each(|hook| this.hook(hook).map(|_| ()))?;
@@ -70,28 +82,9 @@ impl Programs {
     /// Whether nobody has taken any of them away.
     fn are_pinned(&self) -> bool {
         let sockets = SOCKET_HOOKS.iter().map(|(name, _)| name);
-        let names = HOOKS.iter().chain(sockets).chain(&[names::FROM_WIRE, names::EXPIRE_FLOWS]);
+        let names = HOOKS.iter().chain(sockets).chain(&[names::FROM_WIRE]).chain(&TABLE_PROGRAMS);
         self.pins.are_programs_current()
             && names.into_iter().all(|name| self.pins.program(name).exists())
-    }
-
-    fn load(&self) -> Result<(), DatapathError> {
-        let mut ebpf = load::object(&self.pins, self.max_flows)?;
-        self.pins.renew_programs()?;
-        HOOKS.iter().try_for_each(|hook| load_hook(&mut ebpf, &self.pins, hook))?;
-        for (name, _) in SOCKET_HOOKS {
-            let program: &mut CgroupSockAddr = load::program(&mut ebpf, name)?;
-            program.load().map_err(program_error(name))?;
-            pin(&self.pins, name, |path| program.pin(path))?;
-        }
-        let (wire, expiry) = (names::FROM_WIRE, names::EXPIRE_FLOWS);
-        let program: &mut Xdp = load::program(&mut ebpf, wire)?;
-        program.load().map_err(program_error(wire))?;
-        pin(&self.pins, wire, |path| program.pin(path))?;
-        let program: &mut SchedClassifier = load::program(&mut ebpf, expiry)?;
-        program.load().map_err(program_error(expiry))?;
-        pin(&self.pins, expiry, |path| program.pin(path))?;
-        self.pins.make_programs_current()
     }
 
     /// A hook's program for its device.
@@ -111,6 +104,12 @@ impl Programs {
                 Ok(place.insert(program.map_err(program_error(name))?))
             }
         }
+    }
+
+    /// The program that puts another netd's flows into the table.
+    pub(super) fn inherit_flows(&self) -> Result<SchedClassifier, DatapathError> {
+        let program = SchedClassifier::from_pin(self.pins.program(names::INHERIT_FLOWS));
+        program.map_err(program_error(names::INHERIT_FLOWS))
     }
 
     /// The program of a socket hook.
@@ -133,6 +132,29 @@ impl Programs {
     pub(super) fn forget_others(&self) -> Result<(), DatapathError> {
         self.pins.remove_other_programs()
     }
+}
+
+/// Loads all programs that every host needs, over the maps that are pinned there, which are made where they are
+/// missing.
+fn load_all(pins: &Pins, max_flows: u32) -> Result<(), DatapathError> {
+    let mut ebpf = load::object(pins, max_flows)?;
+    pins.renew_programs()?;
+    HOOKS.iter().try_for_each(|hook| load_hook(&mut ebpf, pins, hook))?;
+    for (name, _) in SOCKET_HOOKS {
+        let program: &mut CgroupSockAddr = load::program(&mut ebpf, name)?;
+        program.load().map_err(program_error(name))?;
+        pin(pins, name, |path| program.pin(path))?;
+    }
+    let wire = names::FROM_WIRE;
+    let program: &mut Xdp = load::program(&mut ebpf, wire)?;
+    program.load().map_err(program_error(wire))?;
+    pin(pins, wire, |path| program.pin(path))?;
+    for name in TABLE_PROGRAMS {
+        let program: &mut SchedClassifier = load::program(&mut ebpf, name)?;
+        program.load().map_err(program_error(name))?;
+        pin(pins, name, |path| program.pin(path))?;
+    }
+    pins.make_programs_current()
 }
 
 /// Loads a hook's program for its device, and all that it hands packets over to. These have their places

@@ -101,6 +101,14 @@ impl Tables {
         })
     }
 
+    /// Says that no flow begins with the programs over these maps, which are new.
+    pub(super) fn begin_no_flows(&mut self) -> Result<(), DatapathError> {
+        self.write_config(DatapathConfig {
+            flags: ConfigFlags::SUCCEEDED,
+            ..bytemuck::Zeroable::zeroed()
+        })
+    }
+
     /// Writes timers and switches; those that follow from the contents are kept as `program` has found them.
     pub(super) fn set_config(&mut self, config: DatapathConfig) -> Result<(), DatapathError> {
         let held = self.config.get(&0, 0).map_err(map_error("CONFIG"))?;

@@ -164,6 +164,6 @@ impl Datapath {
         let (_, after) = self.test_run(names::EXPIRE_FLOWS, &frame, None, halves.len() as u32)?;
         let head = &after[ETHERNET_LEN as usize..][..size_of::<BatchHead>()];
         let head: BatchHead = bytemuck::pod_read_unaligned(head);
-        Ok((head.next, head.removed))
+        Ok((head.next, head.changed))
     }
 }
