@@ -68,7 +68,7 @@ pub(crate) struct Args {
 pub(crate) fn bench(workspace: &Workspace, args: &Args) -> Result<()> {
     if !args.through_sudo {
         programs::require(Purpose::Bench)?;
-        build::build(workspace, &build::Args { release: true, packet_log: false })?;
+        build::build(workspace, &build::Args::plain(true))?;
         ebpf::build_prototype(workspace)?;
     }
     if !process::is_root() && !args.through_sudo {

@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use crate::{ebpf, process, workspace::Workspace};
+use crate::{
+    ebpf::{self, Flavour},
+    process,
+    workspace::Workspace,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -14,6 +18,24 @@ pub(crate) struct Args {
     /// Logs each packet's verdict (development only)
     #[arg(long)]
     pub(crate) packet_log: bool,
+    /// Lays the connection table out in another way, for tests of upgrades (development only)
+    #[arg(long, conflicts_with = "packet_log")]
+    pub(crate) other_layout: bool,
+}
+
+impl Args {
+    /// What users get, optimised or not.
+    pub(crate) fn plain(release: bool) -> Self {
+        Self { release, packet_log: false, other_layout: false }
+    }
+
+    fn flavour(&self) -> Flavour {
+        match (self.packet_log, self.other_layout) {
+            (true, _) => Flavour::PacketLog,
+            (false, true) => Flavour::OtherLayout,
+            (false, false) => Flavour::Plain,
+        }
+    }
 }
 
 /// Builds everything a user needs and returns the path of the `netd` binary.
@@ -21,24 +43,24 @@ pub(crate) struct Args {
 /// # Errors
 /// Fails if the toolchain cannot be prepared or something does not compile.
 pub(crate) fn build(workspace: &Workspace, args: &Args) -> Result<PathBuf> {
-    ebpf::build(workspace, args.packet_log)?;
+    let flavour = args.flavour();
+    ebpf::build(workspace, flavour)?;
 
     let mut cargo = workspace.cargo_build("build");
     cargo.args(["--package", "netd"]);
     if args.release {
         cargo.arg("--release");
     }
-    if args.packet_log {
-        cargo.args(["--features", "packet-log"]);
+    if let Some(feature) = flavour.feature() {
+        cargo.args(["--features", feature]);
     }
     process::run(&mut cargo)?;
     let netd = workspace.netd(args.release);
-    if !args.packet_log {
+    if flavour == Flavour::Plain {
         return Ok(netd);
     }
     // Under a name of its own: the next ordinary build takes the other one.
-    let with_log = workspace.netd_with_packet_log(args.release);
-    std::fs::copy(&netd, &with_log)
-        .with_context(|| format!("cannot write {}", with_log.display()))?;
-    Ok(with_log)
+    let other = workspace.netd_in(flavour, args.release);
+    std::fs::copy(&netd, &other).with_context(|| format!("cannot write {}", other.display()))?;
+    Ok(other)
 }

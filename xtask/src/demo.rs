@@ -80,7 +80,7 @@ pub(crate) fn demo(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         Some(netd) => {
             fs::canonicalize(netd).with_context(|| format!("cannot find {}", netd.display()))?
         }
-        None => build::build(workspace, &build::Args { release: true, packet_log: false })?,
+        None => build::build(workspace, &build::Args::plain(true))?,
     };
     let xtask = env::current_exe().context("cannot tell where xtask is")?;
     if process::is_root() || args.through_sudo {

@@ -22,24 +22,50 @@ const TARGET: &str = "bpfel-unknown-none";
 /// Settings of the user that would replace or change the flags below.
 const FLAG_SETTINGS: &[&str] = &["RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"];
 
-/// Builds the object, with aya-log's lines in it or not, and returns its path.
+/// A kind of build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    /// What users get.
+    Plain,
+    /// With aya-log's lines.
+    PacketLog,
+    /// With another layout of the connection table.
+    OtherLayout,
+}
+
+impl Flavour {
+    /// The feature that `netd` and its object have then, which is also what the names of its files end in.
+    pub(crate) fn feature(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::PacketLog => Some("packet-log"),
+            Self::OtherLayout => Some("other-layout"),
+        }
+    }
+
+    /// A file's name in this flavour.
+    pub(crate) fn name(self, plain: &str) -> String {
+        self.feature().map_or_else(|| plain.to_owned(), |feature| format!("{plain}-{feature}"))
+    }
+}
+
+/// Builds the object and returns its path.
 ///
 /// # Errors
 /// Fails if the toolchain cannot be prepared or the object does not compile.
-pub(crate) fn build(workspace: &Workspace, packet_log: bool) -> Result<PathBuf> {
+pub(crate) fn build(workspace: &Workspace, flavour: Flavour) -> Result<PathBuf> {
     let toolchain = Toolchain::prepare(workspace)?;
-    process::run(&mut cargo(workspace, &toolchain, "build", packet_log))?;
+    process::run(&mut cargo(workspace, &toolchain, "build", flavour))?;
 
-    let built = build_dir(workspace, packet_log).join(TARGET).join("release/netd-ebpf");
-    let object = path(workspace, packet_log);
+    let built = build_dir(workspace, flavour).join(TARGET).join("release/netd-ebpf");
+    let object = path(workspace, flavour);
     copy_if_changed(&built, &object)?;
     Ok(object)
 }
 
 /// Where the object is after [`build`].
-pub(crate) fn path(workspace: &Workspace, packet_log: bool) -> PathBuf {
-    let name = if packet_log { "netd-ebpf-packet-log.o" } else { "netd-ebpf.o" };
-    workspace.target().join("ebpf").join(name)
+pub(crate) fn path(workspace: &Workspace, flavour: Flavour) -> PathBuf {
+    workspace.target().join("ebpf").join(flavour.name("netd-ebpf")).with_extension("o")
 }
 
 /// Builds the benchmark's prototype, which is no part of the object.
@@ -48,12 +74,14 @@ pub(crate) fn path(workspace: &Workspace, packet_log: bool) -> PathBuf {
 /// Fails as [`build`] does.
 pub(crate) fn build_prototype(workspace: &Workspace) -> Result<()> {
     let toolchain = Toolchain::prepare(workspace)?;
-    process::run(cargo(workspace, &toolchain, "build", false).args(["--example", "prototype"]))
+    process::run(
+        cargo(workspace, &toolchain, "build", Flavour::Plain).args(["--example", "prototype"]),
+    )
 }
 
 /// Where the prototype is after [`build_prototype`].
 pub(crate) fn prototype_path(workspace: &Workspace) -> PathBuf {
-    build_dir(workspace, false).join(TARGET).join("release/examples/prototype")
+    build_dir(workspace, Flavour::Plain).join(TARGET).join("release/examples/prototype")
 }
 
 /// A cargo subcommand (`build`, `clippy`) on `netd-ebpf` for the BPF target.
@@ -61,13 +89,13 @@ pub(crate) fn cargo(
     workspace: &Workspace,
     toolchain: &Toolchain,
     subcommand: &str,
-    packet_log: bool,
+    flavour: Flavour,
 ) -> Command {
     let mut cargo = workspace.cargo(subcommand);
     cargo.args(["--package", "netd-ebpf", "--release", "-Z", "build-std=core"]);
-    cargo.args(["--target", TARGET, "--target-dir"]).arg(build_dir(workspace, packet_log));
-    if packet_log {
-        cargo.args(["--features", "packet-log"]);
+    cargo.args(["--target", TARGET, "--target-dir"]).arg(build_dir(workspace, flavour));
+    if let Some(feature) = flavour.feature() {
+        cargo.args(["--features", feature]);
     }
     for name in FLAG_SETTINGS {
         cargo.env_remove(name);
@@ -98,8 +126,8 @@ fn rustc_flags(bpf_linker: &Path) -> String {
 }
 
 /// Each flavour has its own folder, so that switching between them rebuilds nothing.
-fn build_dir(workspace: &Workspace, packet_log: bool) -> PathBuf {
-    workspace.target().join(if packet_log { "ebpf-build-packet-log" } else { "ebpf-build" })
+fn build_dir(workspace: &Workspace, flavour: Flavour) -> PathBuf {
+    workspace.target().join(flavour.name("ebpf-build"))
 }
 
 fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {

@@ -7,7 +7,11 @@ use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{ebpf, process, workspace::Workspace};
+use crate::{
+    ebpf::{self, Flavour},
+    process,
+    workspace::Workspace,
+};
 
 /// Coverage for every branch and comparison of our code and of what it is linked with.
 const COVERAGE: &[&str] = &[
@@ -51,7 +55,7 @@ pub(crate) fn fuzz(workspace: &Workspace, args: &Args) -> Result<()> {
         },
     };
     // `netd` embeds it.
-    ebpf::build(workspace, false)?;
+    ebpf::build(workspace, Flavour::Plain)?;
     let built = fuzzing.build()?;
     let mut failed = Vec::new();
     for target in wanted {

@@ -51,7 +51,7 @@ pub(crate) struct Args {
 pub(crate) fn hitless(workspace: &Workspace, args: &Args) -> Result<()> {
     let netd = match &args.netd {
         Some(netd) => netd.clone(),
-        None => build::build(workspace, &build::Args { release: true, packet_log: false })?,
+        None => build::build(workspace, &build::Args::plain(true))?,
     };
     let mut settings = vec![
         ("NETD_BIN", whole(&netd)?),

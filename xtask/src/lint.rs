@@ -4,7 +4,12 @@
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{ebpf, house_rules, process, programs, toolchain::Toolchain, workspace::Workspace};
+use crate::{
+    ebpf::{self, Flavour},
+    house_rules, process, programs,
+    toolchain::Toolchain,
+    workspace::Workspace,
+};
 
 type Check = fn(&Workspace) -> Result<()>;
 
@@ -25,7 +30,7 @@ pub(crate) fn lint(workspace: &Workspace) -> Result<()> {
     require_component(workspace, "fmt", "rustfmt")?;
     require_component(workspace, "clippy", "clippy")?;
     // `netd` embeds the object, so not even clippy gets through it without one.
-    ebpf::build(workspace, false)?;
+    ebpf::build(workspace, Flavour::Plain)?;
 
     let mut failed = Vec::new();
     for (name, check) in CHECKS {
@@ -56,7 +61,7 @@ fn clippy(workspace: &Workspace) -> Result<()> {
 
 fn clippy_ebpf(workspace: &Workspace) -> Result<()> {
     let toolchain = Toolchain::prepare(workspace)?;
-    let mut cargo = ebpf::cargo(workspace, &toolchain, "clippy", false);
+    let mut cargo = ebpf::cargo(workspace, &toolchain, "clippy", Flavour::Plain);
     process::run(cargo.args(["--bins", "--examples", "--", "-D", "warnings"]))
 }
 
@@ -70,7 +75,7 @@ fn fuzz_targets(workspace: &Workspace) -> Result<()> {
 }
 
 fn check_house_rules(workspace: &Workspace) -> Result<()> {
-    house_rules::check(workspace, &ebpf::path(workspace, false))
+    house_rules::check(workspace, &ebpf::path(workspace, Flavour::Plain))
 }
 
 fn cargo_deny(workspace: &Workspace) -> Result<()> {

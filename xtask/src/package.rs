@@ -53,7 +53,7 @@ pub(crate) fn package(workspace: &Workspace, args: &Args) -> Result<()> {
         programs::require(Purpose::PackageCheck)?;
     }
     let release = Release::of(workspace)?;
-    let netd = build::build(workspace, &build::Args { release: true, packet_log: false })?;
+    let netd = build::build(workspace, &build::Args::plain(true))?;
     let deb = deb::make(&release, &netd, &release.version)?;
     println!("{}", deb.display());
     if args.with_static {

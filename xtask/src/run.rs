@@ -39,7 +39,7 @@ pub(crate) struct Args {
 /// # Errors
 /// Fails if something cannot be built or the daemon cannot be started.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let build_args = build::Args { release: true, packet_log: args.packet_log };
+    let build_args = build::Args { packet_log: args.packet_log, ..build::Args::plain(true) };
     let netd = build::build(workspace, &build_args)?;
     let missing = programs::missing_for(Purpose::QuickStart);
     if !missing.is_empty() {

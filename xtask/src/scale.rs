@@ -37,7 +37,7 @@ pub(crate) fn scale(workspace: &Workspace, args: &Args) -> Result<()> {
     ensure!(args.ports >= args.endpoints, "each container publishes a port at least");
     let netd = match &args.netd {
         Some(netd) => netd.clone(),
-        None => build::build(workspace, &build::Args { release: true, packet_log: false })?,
+        None => build::build(workspace, &build::Args::plain(true))?,
     };
     let settings = [
         ("NETD_BIN", netd.display().to_string()),

@@ -10,7 +10,9 @@ use std::{env, ffi::OsString, process::Command, thread};
 use anyhow::{Result, bail};
 
 use crate::{
-    build, ebpf, process,
+    build,
+    ebpf::{self, Flavour},
+    process,
     programs::{self, Purpose},
     workspace::Workspace,
 };
@@ -73,12 +75,14 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<()> {
 
     if layers == [Layer::Unit] {
         // The daemon's own unit tests embed the object too.
-        ebpf::build(workspace, false)?;
+        ebpf::build(workspace, Flavour::Plain)?;
     } else {
         if layers.contains(&Layer::System) {
-            build::build(workspace, &build::Args { release: false, packet_log: true })?;
+            let plain = || build::Args::plain(false);
+            build::build(workspace, &build::Args { packet_log: true, ..plain() })?;
+            build::build(workspace, &build::Args { other_layout: true, ..plain() })?;
         }
-        build::build(workspace, &build::Args { release: false, packet_log: false })?;
+        build::build(workspace, &build::Args::plain(false))?;
     }
 
     reasons::forget(workspace)?;
@@ -113,7 +117,7 @@ pub(crate) fn system_test(
     settings: &[(&str, String)],
 ) -> Result<()> {
     require_programs(&[Layer::System])?;
-    build::build(workspace, &build::Args { release: false, packet_log: false })?;
+    build::build(workspace, &build::Args::plain(false))?;
     for data_path in data_paths {
         let mut cargo = cargo_test(workspace, Layer::System, data_path, settings)?;
         process::run(cargo.args(["--", "--exact", "--nocapture", name]))?;
@@ -155,9 +159,10 @@ fn cargo_test(
         }
     }
     cargo.env("NETD_BIN", workspace.netd(false));
-    cargo.env("NETD_PACKET_LOG_BIN", workspace.netd_with_packet_log(false));
+    cargo.env("NETD_PACKET_LOG_BIN", workspace.netd_in(Flavour::PacketLog, false));
+    cargo.env("NETD_OTHER_LAYOUT_BIN", workspace.netd_in(Flavour::OtherLayout, false));
     cargo.env("NETD_TEST_DATAPATH", data_path);
-    cargo.env("NETD_EBPF_OBJECT", ebpf::path(workspace, false));
+    cargo.env("NETD_EBPF_OBJECT", ebpf::path(workspace, Flavour::Plain));
     cargo.env(reasons::VARIABLE, reasons::file(workspace));
     cargo.envs(settings.iter().map(|(name, value)| (name, value)));
     if matches!(layer, Layer::Datapath | Layer::System) && !process::is_root() {

@@ -19,7 +19,8 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::{
     bpf_object::BpfObject,
-    ebpf, mounts, process, stack_depth,
+    ebpf::{self, Flavour},
+    mounts, process, stack_depth,
     verify::bounds::{Bounds, Cost},
     workspace::Workspace,
 };
@@ -55,7 +56,10 @@ pub(crate) struct Args {
 pub(crate) fn verify(workspace: &Workspace, args: &Args) -> Result<()> {
     let object = match &args.object {
         Some(object) => object.clone(),
-        None => ebpf::build(workspace, args.packet_log)?,
+        None => ebpf::build(
+            workspace,
+            if args.packet_log { Flavour::PacketLog } else { Flavour::Plain },
+        )?,
     };
     if !process::is_root() && !args.through_sudo {
         // Built as the user, loaded as root.

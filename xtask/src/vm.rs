@@ -12,7 +12,9 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::{
-    build, ebpf, process,
+    build,
+    ebpf::{self, Flavour},
+    process,
     programs::{self, Purpose},
     test,
     vm::kernel::{Kernel, Unpacked},
@@ -53,7 +55,7 @@ pub(crate) fn vm(workspace: &Workspace, args: &Args) -> Result<()> {
     if !process::is_root() {
         bail!("this needs root, for the guest's root to read all files: sudo -E cargo xtask vm");
     }
-    build::build(workspace, &build::Args { release: false, packet_log: false })?;
+    build::build(workspace, &build::Args::plain(false))?;
     let task = task(workspace, args)?;
     let kernels = if args.kernels.is_empty() { &Kernel::USUAL[..] } else { &args.kernels };
     let mut failed = Vec::new();
@@ -80,7 +82,7 @@ fn try_kernel(workspace: &Workspace, kernel: Kernel, task: &str) -> Result<Strin
 /// What a guest runs, for bash: the verifier's gate, then the tests.
 fn task(workspace: &Workspace, args: &Args) -> Result<String> {
     let xtask = env::current_exe().context("cannot tell where xtask is")?;
-    let object = ebpf::path(workspace, false);
+    let object = ebpf::path(workspace, Flavour::Plain);
     let mut task = String::from("set -u; code=0\n");
     writeln!(task, "cd {}", quoted(&workspace.root().join("tests")))?;
     let verify = "verify --unbounded --through-sudo --object";

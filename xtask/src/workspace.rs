@@ -12,6 +12,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use crate::ebpf::Flavour;
+
 /// Settings that move cargo's output to another folder.
 const MOVES_OUTPUT: &[&str] =
     &["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_BUILD_BUILD_DIR", "CARGO_BUILD_TARGET"];
@@ -50,9 +52,9 @@ impl Workspace {
         self.target().join(if release { "release" } else { "debug" }).join("netd")
     }
 
-    /// The development build that logs each packet, beside the ordinary one.
-    pub(crate) fn netd_with_packet_log(&self, release: bool) -> PathBuf {
-        self.netd(release).with_file_name("netd-packet-log")
+    /// A build of another flavour, beside the ordinary one.
+    pub(crate) fn netd_in(&self, flavour: Flavour, release: bool) -> PathBuf {
+        self.netd(release).with_file_name(flavour.name("netd"))
     }
 
     /// `program`, started in the checkout's top folder: there rustup picks the pinned toolchain.

@@ -13,7 +13,11 @@ use object::{
     read::elf::{FileHeader as _, ProgramHeader as _},
 };
 
-use crate::{ebpf, process, programs, workspace::Workspace};
+use crate::{
+    ebpf::{self, Flavour},
+    process, programs,
+    workspace::Workspace,
+};
 
 /// What the program is built for.
 pub(super) const TARGET: &str = "x86_64-unknown-linux-musl";
@@ -23,7 +27,7 @@ pub(super) const TARGET: &str = "x86_64-unknown-linux-musl";
 /// # Errors
 /// Fails without musl's standard library, or if the result is not static or does not run.
 pub(super) fn build(workspace: &Workspace) -> Result<PathBuf> {
-    ebpf::build(workspace, false)?;
+    ebpf::build(workspace, Flavour::Plain)?;
     require_std(workspace)?;
     let mut cargo = workspace.cargo_build("build");
     process::run(cargo.args(["--package", "netd", "--release", "--target", TARGET]))?;
