@@ -346,6 +346,13 @@ impl Drop for Daemon {
     }
 }
 
+/// A build whose tables are laid out in another way: `NETD_OTHER_LAYOUT_BIN`, else what
+/// `cargo xtask build --other-layout` has made.
+pub fn other_layout() -> PathBuf {
+    let built = binary().with_file_name("netd-other-layout");
+    env::var_os("NETD_OTHER_LAYOUT_BIN").map_or(built, PathBuf::from)
+}
+
 /// The program under test: `NETD_BIN`, else what `cargo xtask build` has made.
 pub fn binary() -> PathBuf {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/netd");

@@ -90,7 +90,7 @@ impl Witness {
 }
 
 /// The steps to be tried.
-fn points() -> impl Iterator<Item = u32> {
+pub(super) fn points() -> impl Iterator<Item = u32> {
     let stride = env::var("NETD_FAIL_STRIDE").ok().map_or(STRIDE, |text| text.parse().unwrap());
     let first = 1 + std::process::id() % stride;
     (first..STEPS).step_by(stride as usize)

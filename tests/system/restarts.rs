@@ -35,8 +35,13 @@ impl Web {
     /// Checks that everything is reached as before and that the old connections have gone on.
     #[track_caller]
     pub(super) fn check(&mut self, world: &World) {
-        self.connections.iter_mut().for_each(|connection| drop(connection.fetch()));
+        self.check_old_flows();
         self.check_new_flows(world);
+    }
+
+    #[track_caller]
+    pub(super) fn check_old_flows(&mut self) {
+        self.connections.iter_mut().for_each(|connection| drop(connection.fetch()));
     }
 
     #[track_caller]

@@ -1,5 +1,7 @@
 //! Another netd in the place of the one that runs, and pins that are another's.
 
+mod other_layout;
+
 use std::{fs, path::PathBuf};
 
 use netd_common::ABI_VERSION;
