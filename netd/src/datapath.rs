@@ -115,19 +115,20 @@ impl Datapath {
         check_owner(pins, config.netns_cookie)?;
         let predecessor = Predecessor::find(pins)?;
         // Tables that take flows over have room for all of them.
-        let max_flows = predecessor.as_ref().map_or(max_flows, Predecessor::max_flows);
-        let programs = Programs::open(pins, max_flows, |draft| {
+        let room = predecessor.as_ref().map_or(max_flows, Predecessor::max_flows);
+        let programs = Programs::open(pins, room, |draft| {
             succession::describe(draft)?;
             if predecessor.is_some() { Tables::open(draft)?.begin_no_flows() } else { Ok(()) }
         })?;
         succession::describe(pins)?;
+        load::say_kept_size(pins, max_flows);
         let max_flows = load::held_flows(pins)?;
-        let flags =
-            if predecessor.is_some() { held_flags(pins)? & ConfigFlags::SUCCEEDED } else { 0 };
-        if let Some(predecessor) = &predecessor
-            && flags != 0
-        {
-            predecessor.copy_slots(pins)?;
+        let mut flags = 0;
+        if let Some(predecessor) = &predecessor {
+            flags = held_flags(pins)? & ConfigFlags::SUCCEEDED;
+            if flags != 0 {
+                predecessor.copy_slots(pins)?;
+            }
         }
         let tables = Tables::open(pins)?;
         let counters = load::open_map(pins, "COUNTERS", Map::PerCpuArray)?;
@@ -168,6 +169,7 @@ impl Datapath {
         if let Some(predecessor) = self.predecessor.take() {
             predecessor.finish(pins, &self.programs)?;
         }
+        pins.remove_versions_without_maps()?;
         self.programs.forget_others()
     }
 

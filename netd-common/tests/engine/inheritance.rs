@@ -77,7 +77,7 @@ fn flows_learn_what_the_other_table_has_seen<A: Family>(datapath: Datapath) {
     assert_eq!(halves.len(), 2);
     for (_, entry) in halves {
         assert_eq!(entry.last_seen_secs, if entry.is_reply() { 1_020 } else { 1_000 });
-        assert_eq!(entry.seen != 0, true, "{entry:?}");
+        assert_ne!(entry.seen, 0, "{entry:?}");
     }
     new.wait(20);
     new.translated(INWARDS, &outside.reply(), Reason::MasqueradeReply);

@@ -191,6 +191,13 @@ impl Pins {
             .try_for_each(|folder| remove(folder, |path| fs::remove_dir_all(path)))
     }
 
+    /// Removes what is left of other versions whose maps are gone.
+    pub(super) fn remove_versions_without_maps(&self) -> Result<(), DatapathError> {
+        let others = self.every_version()?.into_iter().filter(|root| *root != self.root);
+        let mut others = others.map(|root| Self { root }).filter(|other| !other.have_maps());
+        others.try_for_each(|other| other.retire())
+    }
+
     /// Removes what daemons of any version were making or removing when they died.
     pub(super) fn remove_parts(&self) -> Result<(), DatapathError> {
         let is_part = |path: &PathBuf| path.to_string_lossy().ends_with(PART);

@@ -70,7 +70,6 @@ impl Programs {
             })?;
         }
         load::check_maps(pins)?;
-        load::say_kept_size(pins, max_flows);
         if !(ARE_KEPT && load::are_maps_pinned(pins) && this.are_pinned()) {
             load_all(pins, max_flows)?;
         }

@@ -82,9 +82,8 @@ fn flows_keep_their_ports_over_another_layout_and_back() {
     let mut outwards = Outwards::new(&world, &web);
     let (mine, before) = (folders(&world), flows(&world));
     let known = knowledge(&world);
-    let packets = |world: &World| {
-        world.netd("port ls web --json").json()[0]["packets"].as_u64().unwrap()
-    };
+    let packets =
+        |world: &World| world.netd("port ls web --json").json()[0]["packets"].as_u64().unwrap();
     web.check(&world);
     for (number, program) in (0..4).zip([other_layout(), binary()].iter().cycle()) {
         let carried = packets(&world);

@@ -121,7 +121,7 @@ impl Values {
         Ok(())
     }
 
-    /// Makes our counters theirs, as far as both count the same. Nothing of ours counts yet.
+    /// Makes our counters theirs, as far as both count the same. What has counted already goes on.
     pub(super) fn copy_counters(&self, pins: &Pins) -> Result<(), DatapathError> {
         if let Some(conversion) = &self.counter {
             let ours = open(pins, "COUNTERS")?;
@@ -178,7 +178,10 @@ fn copy(
     ours: u32,
     conversion: &Conversion,
 ) -> io::Result<()> {
-    let Some(values) = from.get(bytes_of(&theirs))? else { return Ok(()) };
+    let has_counted = to.get(bytes_of(&ours))?.is_none_or(|own| own.iter().any(|byte| *byte != 0));
+    let Some(values) = from.get(bytes_of(&theirs))?.filter(|_| !has_counted) else {
+        return Ok(());
+    };
     let mut converted = Vec::new();
     for value in values.chunks_exact(from.stride()) {
         converted.extend(conversion.convert(value));
