@@ -3,7 +3,7 @@
 use std::{io, ops::Range};
 
 use aya::maps::MapError;
-use bytemuck::bytes_of;
+use bytemuck::{Pod, bytes_of, bytes_of_mut, try_pod_read_unaligned};
 use netd_common::{
     counters::{Counter, Traffic},
     reason::Reason,
@@ -52,19 +52,18 @@ impl Settings {
     /// The network namespace of its daemon; 0 where it never was ready.
     pub(super) fn netns_cookie(&self) -> Result<u64, DatapathError> {
         let value = self.map.get(&ONLY).map_err(io_error("CONFIG"))?.unwrap_or_default();
-        let cookie = value.get(self.netns_cookie.clone()).and_then(|it| it.try_into().ok());
-        Ok(cookie.map_or(0, u64::from_ne_bytes))
+        Ok(value.get(self.netns_cookie.clone()).map_or(0, number))
     }
 
     /// Has no more flows begin with its programs; those that begin meanwhile have begun when it returns.
     pub(super) fn set_succeeded(&self) -> Result<(), DatapathError> {
         let mut value = self.map.get(&ONLY).map_err(io_error("CONFIG"))?.unwrap_or_default();
         let Some(place) = value.get_mut(self.flags.clone()) else { return Ok(()) };
-        let flags = u32::from_ne_bytes(place.try_into().unwrap_or_default());
+        let flags: u32 = number(place);
         if flags & self.succeeded != 0 {
             return Ok(());
         }
-        place.copy_from_slice(&(flags | self.succeeded).to_ne_bytes());
+        place.copy_from_slice(bytes_of(&(flags | self.succeeded)));
         self.map.set(&ONLY, &mut value).map_err(io_error("CONFIG"))?;
         // SAFETY: the call has no pointers. A kernel that refuses it (`nohz_full`) has programs of another CPU
         // end some microseconds later, of which reading the flows takes more.
@@ -136,8 +135,7 @@ impl Values {
         if let Some(conversion) = &self.carried {
             let ours = open(pins, "TRAFFIC")?;
             let copied = self.slots.for_each(|slot, _| {
-                let slot = u32::from_ne_bytes(slot.try_into().unwrap_or_default());
-                copy(&self.traffic, slot, &ours, slot, conversion)
+                copy(&self.traffic, number(slot), &ours, number(slot), conversion)
             });
             copied.map_err(io_error("TRAFFIC"))?;
         }
@@ -148,9 +146,9 @@ impl Values {
     /// such flows may begin with ours.
     pub(super) fn copy_host_flows(&self, pins: &Pins) -> Result<(), DatapathError> {
         self.learn_host_flows(pins)?;
-        let mut now = clock::kernel_secs().to_ne_bytes();
+        let mut now = clock::kernel_secs();
         fail_point::before_step();
-        self.host_flows.set(&ONLY, &mut now).map_err(io_error("HOST_FLOWS_SEEN"))
+        self.host_flows.set(&ONLY, bytes_of_mut(&mut now)).map_err(io_error("HOST_FLOWS_SEEN"))
     }
 
     /// Has our programs know when theirs have seen the last translated flow of the host's own.
@@ -159,12 +157,12 @@ impl Values {
         let ours = open(pins, "HOST_FLOWS_SEEN")?;
         let seen = |map: &RawMap| -> Result<u32, DatapathError> {
             let value = map.get(&ONLY).map_err(&error)?.unwrap_or_default();
-            Ok(value.try_into().map_or(0, u32::from_ne_bytes))
+            Ok(number(&value))
         };
-        let theirs = seen(&self.host_flows)?;
+        let mut theirs = seen(&self.host_flows)?;
         if seen(&ours)? < theirs {
             fail_point::before_step();
-            ours.set(&ONLY, &mut bytes_of(&theirs).to_vec()).map_err(error)?;
+            ours.set(&ONLY, bytes_of_mut(&mut theirs)).map_err(error)?;
         }
         Ok(())
     }
@@ -188,6 +186,11 @@ fn copy(
         converted.resize(converted.len().next_multiple_of(to.stride()), 0);
     }
     to.set(bytes_of(&ours), &mut converted)
+}
+
+/// A number of that many bytes; zero where there are fewer or more.
+fn number<N: Pod>(bytes: &[u8]) -> N {
+    try_pod_read_unaligned(bytes).unwrap_or_else(|_| N::zeroed())
 }
 
 fn open(pins: &Pins, name: &'static str) -> Result<RawMap, DatapathError> {
