@@ -8,6 +8,7 @@ use std::{
     io::{self, Read as _},
     os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::PathBuf,
+    thread,
     time::Duration,
 };
 
@@ -31,6 +32,7 @@ use crate::{
 
 /// How long a daemon may take to finish what it is at.
 const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Why the daemon that runs stays.
 #[derive(Debug, Error)]
@@ -84,7 +86,10 @@ pub(crate) fn end_other(config: &DaemonConfig) -> Result<(), TakeoverError> {
     }
     let signalled = kill(Pid::from_raw(peer), Signal::SIGTERM);
     signalled.map_err(|source| TakeoverError::Signal { path: path(), source })?;
-    wait_until_closed(stream).map_err(|_| TakeoverError::Stays { path: path() })?;
+    let is_gone = wait_until_closed(stream).is_ok() && wait_until_free(config)?;
+    if !is_gone {
+        return Err(TakeoverError::Stays { path: path() });
+    }
     info!(pid = peer, "the daemon that ran has been told to end, this one goes on in its place");
     Ok(())
 }
@@ -105,6 +110,21 @@ fn is_of_this_host(pid: i32) -> io::Result<bool> {
     let namespace = |process: &str| fs::metadata(format!("/proc/{process}/ns/net"));
     let (own, other) = (namespace("self")?, namespace(&pid.to_string())?);
     Ok((own.dev(), own.ino()) == (other.dev(), other.ino()))
+}
+
+/// Waits until a daemon that ends holds no lock any more: the kernel takes its time to put away what a process had,
+/// on a busy machine seconds. Says whether that has come about.
+fn wait_until_free(config: &DaemonConfig) -> Result<bool, LockError> {
+    for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
+        let is_taken = locks::is_host_taken()?
+            || locks::is_state_taken(&config.state_dir)?
+            || locks::are_pins_taken(&config.bpffs)?;
+        if !is_taken {
+            return Ok(true);
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(false)
 }
 
 /// A daemon closes its connections when it ends; it has said nothing, since it was asked nothing.
