@@ -171,9 +171,19 @@ impl Pins {
     pub(super) fn remove(&self) -> Result<(), DatapathError> {
         self.every_version()?.into_iter().try_for_each(|root| Self { root }.retire())?;
         self.remove_parts()?;
-        // The user's own folder: gone only if it is empty.
-        let _ = fs::remove_dir(self.bpffs());
+        self.remove_bpffs_if_empty();
         Ok(())
+    }
+
+    /// Removes a draft of these pins that has failed: what is left of it would say nothing that the failure does not.
+    pub(super) fn discard(&self, draft: &Self) {
+        let _ = draft.retire();
+        self.remove_bpffs_if_empty();
+    }
+
+    /// The folder may be the user's own.
+    fn remove_bpffs_if_empty(&self) {
+        let _ = fs::remove_dir(self.bpffs());
     }
 
     /// Removes every pin of this version.

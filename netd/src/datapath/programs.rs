@@ -64,10 +64,7 @@ impl Programs {
         if !pins.have_maps() {
             let draft = pins.draft();
             let made = load_all(&draft, max_flows).and_then(|()| complete(&draft));
-            made.and_then(|()| pins.publish(&draft)).inspect_err(|_| {
-                // What is left of it says nothing that the error does not.
-                let _ = draft.retire();
-            })?;
+            made.and_then(|()| pins.publish(&draft)).inspect_err(|_| pins.discard(&draft))?;
         }
         load::check_maps(pins)?;
         if !(ARE_KEPT && load::are_maps_pinned(pins) && this.are_pinned()) {
