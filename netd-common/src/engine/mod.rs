@@ -175,7 +175,7 @@ where
     }
     // Read back as unknown: the verifier would walk what follows once for each reason.
     let judged = black_box(judge::<A, S, K, P, T>(packet, tables));
-    if !judged.is_some_and(Reason::is_done) && tables.is_configured(ConfigFlags::SUCCEEDED) {
+    if tables.is_configured(ConfigFlags::SUCCEEDED) && !judged.is_some_and(Reason::is_done) {
         set_begun::<A, T>(tables, Begun::Nothing);
         return Outcome::Successors(judged.unwrap_or(Reason::NoProgram));
     }
