@@ -28,8 +28,12 @@ pub(super) fn trick(family: Family, whole: &[u8], random: &mut Random) -> Tricke
     };
     let mut number: [u8; 4] = random.bytes();
     // IPv4's has 16 bits, and among millions of packets some have the same: then a piece is of the datagram of an
-    // earlier one. It is to be one for the same ports, so that it is judged as that would be.
-    number[1] = payload.iter().take(4).fold(0, |hash: u8, byte| hash.rotate_left(3) ^ byte);
+    // earlier one. It is to be one for the same ports, so that it is judged as that would be: twelve of the bits are
+    // made of them.
+    let ports = payload.iter().take(4).fold(0, |ports: u32, byte| ports << 8 | u32::from(*byte));
+    let hash = ports.wrapping_mul(0x9e37_79b1).to_be_bytes();
+    number[0] = hash[0];
+    number[1] = hash[1] & 0xf0 | number[1] & 0x0f;
     let fragment = |piece| match family {
         Family::V4 => v4(header, number, piece),
         Family::V6 => v6(header, number, piece),
