@@ -11,7 +11,7 @@ use netd_tests::prog::{Datapath, Place, in_new_netns};
 
 #[test]
 fn every_program_of_the_object_is_known_and_loads() -> Result<()> {
-    let classifiers = names::PARTS.into_iter().chain([names::EXPIRE_FLOWS]);
+    let classifiers = names::PARTS.into_iter().chain([names::EXPIRE_FLOWS, names::INHERIT_FLOWS]);
     let frame_hooks = [names::FROM_WIRE];
     let socket_hooks = [names::CONNECT_V4, names::CONNECT_V6];
     let mut datapath = Datapath::load(2)?;
