@@ -47,6 +47,9 @@ const TEST_THREADS: &str = "RUST_TEST_THREADS";
 /// The data paths that there are, in the words of `netd run --datapath`.
 pub(crate) const DATA_PATHS: [&str; 2] = ["fast", "stack"];
 
+/// What no packet takes part in, or the same of either data path: done in the first one only.
+const OF_NO_DATA_PATH: [&str; 2] = ["doctor::", "from_wherever_a_daemon_died_on_the_way"];
+
 /// The data path that was asked for, or all of them.
 pub(crate) fn chosen(data_path: Option<&str>) -> Vec<&str> {
     data_path.map_or(DATA_PATHS.to_vec(), |data_path| vec![data_path])
@@ -91,6 +94,9 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<()> {
         for data_path in layer.data_paths() {
             let mut cargo = cargo_test(workspace, layer, data_path, &[])?;
             cargo.args(&args.filter).arg("--").args(&args.test_args);
+            if *data_path != DATA_PATHS[0] {
+                cargo.args(OF_NO_DATA_PATH.iter().flat_map(|name| ["--skip", name]));
+            }
             if let Err(error) = process::run(&mut cargo) {
                 failed.push(format!("{error:#}"));
             }
