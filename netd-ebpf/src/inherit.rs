@@ -35,10 +35,9 @@ pub(crate) fn inherit_next(ctx: &TcContext) -> i32 {
 fn insert<A: FamilySteps>(ctx: &TcContext, head: &BatchHead) -> Inherited {
     let (key_len, entry_len) = (size_of::<CtKey<A>>(), size_of::<CtEntry<A>>());
     let at = HALVES + head.next as usize * (key_len + entry_len);
-    match (ctx.load::<CtKey<A>>(at), ctx.load::<CtEntry<A>>(at + key_len)) {
-        (Ok(key), Ok(entry)) => {
-            inherit(&KernelTables::new(ctx.skb.skb), &key, &entry, head.only_learns())
-        }
-        _ => Inherited::Refused,
-    }
+    let Ok(key) = ctx.load::<CtKey<A>>(at) else { return Inherited::Refused };
+    // One after the other: asked for both together, the compiler reads the key before it knows that there is one,
+    // which the verifier of Linux 6.1 does not let pass.
+    let Ok(entry) = ctx.load::<CtEntry<A>>(at + key_len) else { return Inherited::Refused };
+    inherit(&KernelTables::new(ctx.skb.skb), &key, &entry, head.only_learns())
 }
