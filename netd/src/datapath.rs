@@ -155,7 +155,7 @@ impl Datapath {
 
     /// Makes its flows ours, and its programs leave to ours what they do not know. Our maps are complete by then.
     pub(crate) fn succeed(&mut self, pins: &Pins) -> Result<(), DatapathError> {
-        let Some(predecessor) = &mut self.predecessor else { return Ok(()) };
+        let Some(predecessor) = &self.predecessor else { return Ok(()) };
         if self.config.flags & ConfigFlags::SUCCEEDED != 0 {
             predecessor.take_over(pins, &self.programs)?;
         }

@@ -40,8 +40,6 @@ pub(super) struct Predecessor {
     values: Values,
     flows_v4: Flows<V4>,
     flows_v6: Flows<V6>,
-    /// When its flows were begun to be copied. Units: seconds of the monotonic clock.
-    copied_secs: u32,
 }
 
 impl Predecessor {
@@ -65,7 +63,6 @@ impl Predecessor {
             flows_v4: Flows::open(&pins, "CONNTRACK_V4", &description)?,
             flows_v6: Flows::open(&pins, "CONNTRACK_V6", &description)?,
             pins,
-            copied_secs: 0,
         })
     }
 
@@ -91,17 +88,12 @@ impl Predecessor {
 
     /// Has all its flows in our table, and those that begin from now on begin there only. Our maps are complete by
     /// then, and no flow begins with our programs yet.
-    pub(super) fn take_over(
-        &mut self,
-        pins: &Pins,
-        programs: &Programs,
-    ) -> Result<(), DatapathError> {
-        self.copied_secs = clock::kernel_secs();
+    pub(super) fn take_over(&self, pins: &Pins, programs: &Programs) -> Result<(), DatapathError> {
+        let since_secs = clock::kernel_secs().saturating_sub(CLOCK_SLACK_SECS);
         self.copy_flows(programs, Wanted::All)?;
         self.values.copy_counters(pins)?;
         fail_point::before_step();
         self.settings.set_succeeded()?;
-        let since_secs = self.copied_secs.saturating_sub(CLOCK_SLACK_SECS);
         self.copy_flows(programs, Wanted::BegunSince { since_secs })
     }
 
