@@ -167,6 +167,8 @@ impl CtFlags {
     pub const ENDPOINT_INDEPENDENT: u16 = 1 << 4;
     /// The original direction's destination was found by a mapping.
     pub const MAPPED: u16 = 1 << 5;
+    /// The host itself has begun the flow, at a container.
+    pub const OF_HOST: u16 = 1 << 6;
     /// The flow uses a mapping, or two.
     pub const USES_MAPPING: u16 = Self::ENDPOINT_INDEPENDENT | Self::MAPPED;
 }

@@ -1,9 +1,11 @@
 //! What keeps the host's own traffic its own, and containers where they belong, when somebody does what
 //! nobody is supposed to do.
 
+use std::time::Duration;
+
 use netd_tests::{
-    clients::{fetch, pings_at_once, try_fetch},
-    condition::eventually,
+    clients::{ask_udp, bind_udp, fetch, pings_at_once, try_fetch},
+    condition::{eventually, eventually_some},
     family::Family,
     servers,
     topology::{World, at, gateway},
@@ -21,6 +23,31 @@ fn the_hosts_own_connection_from_a_published_number_goes_on() {
         let from = family.pick(40_000, 40_001);
         let line = format!("curl --silent --fail --max-time 10 --local-port {from} http://{to}/");
         world.host.run(&line).ok();
+    }
+}
+
+#[test]
+fn replies_to_the_hosts_unconnected_socket_at_a_published_number_are_its_own() {
+    const PORT: u16 = 40_000;
+    let world = World::new();
+    world.network("front", 1, "");
+    let web = world.container("web", "front", "-p 40000:9000/udp");
+    let _echo = servers::udp_echo(&web.namespace, 9000);
+    let _outside = servers::udp_echo(&world.client, 9000);
+    for family in Family::BOTH {
+        let any = family.pick("0.0.0.0", "::").parse().unwrap();
+        let socket = world.host.inside(|| bind_udp(at(any, PORT))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        for server in [family.client(), world.address("web", family)] {
+            let from = eventually_some("the echo answers", || {
+                socket.send_to(b"hello\n", at(server, 9000)).unwrap();
+                socket.recv_from(&mut [0; 64]).ok()
+            });
+            assert_eq!(from.1, at(server, 9000));
+        }
+        // The published port is the container's all the same.
+        let answer = ask_udp(&world.client, at(family.host(), PORT), "hello");
+        assert_eq!(answer.client, family.client());
     }
 }
 

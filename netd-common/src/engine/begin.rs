@@ -186,26 +186,53 @@ pub(super) fn to_world<A: Address, T: FamilyTables<A>>(
     Ok(())
 }
 
-/// Of the host itself: from it, where another flow to this destination has its source port (see
-/// [`super::from_host`]), which becomes another one; or to it, at a bridge's address, so that its answers
-/// are known for that.
+/// A flow of the host's own.
+#[derive(Clone, Copy)]
+pub(super) enum HostFlow {
+    /// From it, by an uplink ([`super::from_host`]).
+    ToWorld,
+    /// To it, at a bridge's address, so that its answers are known for that.
+    FromWorld,
+    /// From it to a container ([`super::from_host`]).
+    ToContainer,
+}
+
+impl HostFlow {
+    /// Where its packets are seen.
+    #[inline(always)]
+    const fn scope(self) -> Scope {
+        match self {
+            Self::ToWorld | Self::ToContainer => Scope::Endpoint,
+            Self::FromWorld => Scope::Uplink,
+        }
+    }
+
+    /// Where its replies are seen.
+    #[inline(always)]
+    pub(super) const fn reply_scope(self) -> Scope {
+        match self {
+            Self::ToWorld => Scope::Uplink,
+            Self::FromWorld | Self::ToContainer => Scope::Endpoint,
+        }
+    }
+}
+
+/// Of the host itself. With `SNAT` in `flags` it may get another source port.
 #[inline(always)]
 pub(super) fn of_host<A: Address, T: FamilyTables<A>>(
     tables: &T,
     tracked: &Trackable<'_, A>,
-    scope: Scope,
+    flow: HostFlow,
+    flags: u16,
 ) {
-    let (flags, reply_scope) = match scope {
-        Scope::Endpoint => (CtFlags::SNAT, Scope::Uplink),
-        Scope::Uplink => (0, Scope::Endpoint),
-    };
+    let of_host = if matches!(flow, HostFlow::ToContainer) { CtFlags::OF_HOST } else { 0 };
     tables.describe_flow(|new| {
-        new.key = tracked.key(scope);
+        new.key = tracked.key(flow.scope());
         new.new_src = tracked.ip.src;
         new.new_dst = tracked.ip.dst;
         new.new_dport = tracked.transport.dport;
-        new.flags = flags;
-        new.reply_scope = reply_scope as u8;
+        new.flags = flags | of_host;
+        new.reply_scope = flow.reply_scope() as u8;
         // Nobody's: it is no container's flow.
         new.slot = 0;
         new.endpoint_slot = 0;

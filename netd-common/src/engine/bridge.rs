@@ -45,7 +45,15 @@ struct FromBridge;
 impl<P: Packet, T> Steps<P, T> for FromBridge {
     const MAY_MASQUERADE: bool = false;
     const NEEDS_PORTS: bool = false;
-    const TRANSLATES: bool = false;
+
+    fn translates<K: Kind>() -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn is_rare<A: Address>(_packet: &P, _tables: &T) -> bool {
+        false
+    }
 
     #[inline(always)]
     fn run<A: Address, K: Kind>(
@@ -102,7 +110,15 @@ struct ToBridge;
 
 impl<P: Packet, T> Steps<P, T> for ToBridge {
     const MAY_MASQUERADE: bool = false;
-    const TRANSLATES: bool = false;
+
+    fn translates<K: Kind>() -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn is_rare<A: Address>(_packet: &P, _tables: &T) -> bool {
+        false
+    }
 
     #[inline(always)]
     fn run<A: Address, K: Kind>(

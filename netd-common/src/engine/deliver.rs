@@ -156,9 +156,10 @@ enum Way<'a> {
     Container,
     /// Out of an uplink.
     Uplink { ifindex: u32, next_hop: &'a NextHop },
-    /// To the stack, which answers with an ICMP error: it is given the packet as if it had been sent to
-    /// the other container's own address, since it would not route one that comes from its own.
-    Refused,
+    /// To the stack. The flow is the host's own; or it leads to another container, and the stack answers with an
+    /// ICMP error: it is given the packet as if it had been sent to that one's own address, since it would not
+    /// route one that comes from its own.
+    Stack,
 }
 
 /// From a container, wherever its flow leads; `NotAnUplink` where the packet would leave untranslated.
@@ -201,7 +202,9 @@ where
     let ip = moved.ip();
     let len = moved.wire_len(packet);
     let way = if to.redirect.is_some() {
-        if may_skip_stack(ip) && len <= u32::from(to.mtu) { Way::Container } else { Way::Refused }
+        if may_skip_stack(ip) && len <= u32::from(to.mtu) { Way::Container } else { Way::Stack }
+    } else if to.flags & CtFlags::OF_HOST != 0 {
+        Way::Stack
     } else {
         match tables.route(network.bridge_ifindex, ip, len) {
             Route::Uplink { ifindex, flags, fits: true, next_hop, .. }
@@ -221,17 +224,25 @@ where
         return Err(Reason::NoMemory);
     }
     // The way first: the verifier would walk the translation once for each.
-    let is_refused = matches!(way, Way::Refused);
+    let is_redirected = !matches!(way, Way::Stack);
     match way {
         Way::Container => hand_over(packet, tables, &to.redirect),
         Way::Uplink { ifindex, next_hop } => packet.redirect_out(ifindex, next_hop),
-        Way::Refused => {
-            moved.keep_source(to);
+        Way::Stack => {
+            if to.redirect.is_some() {
+                moved.keep_source(to);
+            }
             // A neighbour's reply is addressed to the neighbour; this one is the gateway's to answer.
             packet.store(ETHERNET_DESTINATION, &network.bridge_mac);
         }
     }
-    let ttl = ip.ttl - u8::from(!is_refused);
+    let ttl = ip.ttl - u8::from(is_redirected);
     let reason = moved.translate(packet, tables, Scope::Endpoint, to, ttl);
-    Ok(if is_refused { Reason::NotDeliverable } else { reason.redirected() })
+    Ok(if is_redirected {
+        reason.redirected()
+    } else if to.redirect.is_some() {
+        Reason::NotDeliverable
+    } else {
+        reason
+    })
 }

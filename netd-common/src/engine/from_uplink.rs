@@ -7,7 +7,7 @@ use crate::{
     conntrack::Scope,
     engine::{
         Outcome, Steps, afterwards,
-        begin::{self, Server},
+        begin::{self, HostFlow, Server},
         by_family, deliver, flow, icmp_error, mapping, prefix, published,
     },
     network::{FamilyFlags, NetworkFlags},
@@ -139,7 +139,7 @@ fn to_itself<A: Address, T: FamilyTables<A>>(
     if !tables.is_bridge_address(tracked.ip.dst) || !tracked.transport.may_begin_flow(tables) {
         return Some(Reason::NotOurs);
     }
-    begin::of_host(tables, tracked, Scope::Uplink);
+    begin::of_host(tables, tracked, HostFlow::FromWorld, 0);
     None
 }
 

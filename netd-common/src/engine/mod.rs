@@ -81,8 +81,21 @@ trait Steps<P, T> {
     const MAY_MASQUERADE: bool;
     /// Whether the ports of a packet count at the hook, so that those of fragments are remembered.
     const NEEDS_PORTS: bool = true;
-    /// Whether packets are translated at the hook.
-    const TRANSLATES: bool = true;
+
+    /// Whether packets of a kind are translated at the hook.
+    fn translates<K: Kind>() -> bool {
+        true
+    }
+
+    /// Whether a packet is rare at this hook though it is common at others.
+    #[inline(always)]
+    fn is_rare<A: Address>(packet: &P, tables: &T) -> bool
+    where
+        P: Packet,
+        T: FamilyTables<A>,
+    {
+        mss::is_for_clamp::<A, P, T>(packet, tables)
+    }
 
     /// Decides and translates. `None` asks for the flow that the steps have described to
     /// [`FamilyTables::describe_flow`]; once it is in the table, the program runs again and finds it. So the
@@ -167,10 +180,7 @@ where
     if K::FAMILY != A::FAMILY {
         return Outcome::Elsewhere(Part::of(A::FAMILY, K::IS_RARE));
     }
-    if !K::IS_RARE
-        && (parse::is_rare::<A, P>(packet)
-            || S::TRANSLATES && mss::is_for_clamp::<A, P, T>(packet, tables))
-    {
+    if !K::IS_RARE && (parse::is_rare::<A, P>(packet) || S::is_rare::<A>(packet, tables)) {
         return Outcome::Elsewhere(Part::of(A::FAMILY, true));
     }
     // Read back as unknown: the verifier would walk what follows once for each reason.
@@ -181,7 +191,7 @@ where
     }
     match judged {
         Some(reason) => {
-            if K::IS_RARE && S::TRANSLATES {
+            if K::IS_RARE && S::translates::<K>() {
                 afterwards::complete::<A, P, T>(packet, tables, reason);
             }
             if K::IS_RARE && S::NEEDS_PORTS {
@@ -191,7 +201,7 @@ where
             Outcome::Judged(reason)
         }
         // Where nothing is translated, no flow begins.
-        None if !S::TRANSLATES => Outcome::Judged(Reason::ConntrackRace),
+        None if !S::translates::<K>() => Outcome::Judged(Reason::ConntrackRace),
         None => match insert::<A, S, P, T>(tables) {
             Ok(begun) => {
                 set_begun::<A, T>(tables, begun);

@@ -3,10 +3,12 @@
 //! The sender is known by the device that the packet came in on, not by its source address. So what
 //! crosses ports of one bridge is judged here too, whatever MAC addresses it carries.
 
+use core::mem::MaybeUninit;
+
 use crate::{
     address::{Address, V4, V6},
-    conntrack::Scope,
-    engine::{Outcome, Steps, by_family, flow, icmp_error},
+    conntrack::{Scope, Translation},
+    engine::{Outcome, Steps, begin::HostFlow, by_family, deliver, flow, from_host, icmp_error},
     network::{BridgePort, FamilyFlags, NetworkFlags},
     packet::Packet,
     parse::{Kind, NoTransport, Parsed},
@@ -60,7 +62,19 @@ struct ToEndpoint;
 
 impl<P: Packet, T> Steps<P, T> for ToEndpoint {
     const MAY_MASQUERADE: bool = false;
-    const TRANSLATES: bool = false;
+
+    /// What is translated is the host's own, and rare ([`from_host`]).
+    fn translates<K: Kind>() -> bool {
+        K::IS_RARE
+    }
+
+    #[inline(always)]
+    fn is_rare<A: Address>(packet: &P, tables: &T) -> bool
+    where
+        T: FamilyTables<A>,
+    {
+        packet.ingress_ifindex() == 0 && from_host::enters_changed::<A, P, T>(packet, tables)
+    }
 
     #[inline(always)]
     fn run<A: Address, K: Kind>(
@@ -78,6 +92,10 @@ impl<P: Packet, T> Steps<P, T> for ToEndpoint {
         let reason = match packet.ingress_ifindex() {
             0 if is_error => icmp_error::to_endpoint(packet, tables, &parsed.ip, &mut work.error)
                 .unwrap_or(Reason::HostToContainer),
+            0 if K::IS_RARE => match from_host_itself(packet, tables, parsed, &mut work.to) {
+                Some(reason) => reason,
+                None => return Ok(None),
+            },
             0 => Reason::HostToContainer,
             ingress => match tables.bridge_port(ingress) {
                 Some(sender) => from_neighbour(tables, parsed.missing, &sender, &port)?,
@@ -92,6 +110,30 @@ impl<P: Packet, T> Steps<P, T> for ToEndpoint {
         tables.count_received(port.slot, packet.len_bytes());
         Ok(Some(reason))
     }
+}
+
+/// From the host; `None` where a flow begins.
+#[inline(always)]
+fn from_host_itself<A, P, T>(
+    packet: &mut P,
+    tables: &T,
+    parsed: &Parsed<A>,
+    memory: &mut MaybeUninit<Translation<A>>,
+) -> Option<Reason>
+where
+    A: Address,
+    P: Packet,
+    T: FamilyTables<A>,
+{
+    let Ok(tracked) = parsed.trackable() else {
+        return Some(Reason::HostToContainer);
+    };
+    if let Some(to) = flow::find(tables, Scope::Endpoint, &tracked, memory) {
+        from_host::record(tables);
+        return Some(deliver::from_host(packet, tables, &tracked, to));
+    }
+    let begins = from_host::begin(tables, &tracked, HostFlow::ToContainer);
+    if begins { None } else { Some(Reason::HostToContainer) }
 }
 
 /// From a port of this bridge, switched and not routed.

@@ -10,7 +10,9 @@ use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
     engine::{
-        Outcome, Steps, afterwards, begin, by_family, deliver, flow, from_host, icmp_error, prefix,
+        Outcome, Steps, afterwards,
+        begin::{self, HostFlow},
+        by_family, deliver, flow, from_host, icmp_error, prefix,
     },
     network::NetworkFlags,
     packet::Packet,
@@ -27,7 +29,7 @@ where
     P: Packet,
     T: FamilyTables<V4> + FamilyTables<V6>,
 {
-    if packet.ingress_ifindex() == 0 && !from_host::may_need_translation(packet, tables) {
+    if packet.ingress_ifindex() == 0 && !from_host::leaves_changed(packet, tables) {
         return Outcome::Judged(Reason::HostTraffic);
     }
     by_family::<ToUplink, K, P, T>(packet, tables)
@@ -91,7 +93,10 @@ impl<P: Packet, T> Steps<P, T> for ToUplink {
                         by_prefix::<A, K, P, T>(packet, tables, parsed, network)
                     }
                     Some(network) => to_the_world(packet, tables, &tracked, network),
-                    None => Ok(from_host::begin(tables, &tracked)),
+                    None => {
+                        let begun = from_host::begin(tables, &tracked, HostFlow::ToWorld);
+                        Ok(if begun { None } else { Some(Reason::HostTraffic) })
+                    }
                 },
             },
             Err(NoTransport::IcmpError) if K::IS_RARE => {

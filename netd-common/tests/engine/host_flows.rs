@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use crate::{
     family::{Family, in_both_datapaths},
     message::{ACK, End, FIN, Kind, Message, RST, SYN},
-    place::{At, FROM_UPLINK, INWARDS, OUTWARDS, TO_UPLINK},
-    scene::{Datapath, INTERNAL, NET_A, PLAIN, SECOND_UPLINK, Scene},
+    place::{At, FROM_UPLINK, INWARDS, OUTWARDS, TO_UPLINK, from_endpoint, to_endpoint},
+    scene::{DNS, Datapath, INTERNAL, NET_A, PLAIN, SECOND_UPLINK, Scene, WEB},
 };
 
 in_both_datapaths! {
@@ -25,10 +25,14 @@ in_both_datapaths! {
     who_asked_at_a_bridges_address_is_answered_from_there,
     what_begins_nothing_leaves_with_a_bridges_address,
     every_order_of_connections_keeps_replies_apart,
+    a_container_that_sees_the_gateway_tells_the_hosts_connection_from_its_own,
+    replies_to_a_published_port_of_udp_are_the_hosts_that_asked,
 }
 
 /// The host's own packets on their way out.
 const FROM_HOST: At = At { ingress: 0, ..TO_UPLINK };
+/// The host's own packets on their way to a container.
+const TO_CONTAINER: At = to_endpoint(NET_A, 2, 0);
 
 const SERVER: u8 = 9;
 
@@ -107,7 +111,7 @@ fn nothing_is_tracked_without_a_clash<A: Family>(datapath: Datapath) {
 fn a_clash_with_a_published_ports_client_is_one_too<A: Family>(datapath: Datapath) {
     let scene = Scene::on(datapath);
     let client = (A::outside(7), 40_000);
-    let request = Message::<A>::new(Kind::Udp, client, (A::host(1), crate::scene::DNS));
+    let request = Message::<A>::new(Kind::Udp, client, (A::host(1), DNS));
     let inside = request.to((A::inside(NET_A, 2), 53));
     scene.becomes(INWARDS, &request, Reason::Published, &inside);
     let ours = request.reply();
@@ -202,6 +206,54 @@ fn what_begins_nothing_leaves_with_a_bridges_address<A: Family>(datapath: Datapa
     }
     let reply = of_kind(Kind::EchoReply).frame();
     scene.judges(&[("echo reply", FROM_HOST, reply, Reason::HostTraffic)]);
+}
+
+fn a_container_that_sees_the_gateway_tells_the_hosts_connection_from_its_own<A: Family>(
+    datapath: Datapath,
+) {
+    for (kind, published, port) in [(Kind::Tcp(SYN), WEB, 80), (Kind::Udp, DNS, 53)] {
+        let scene = Scene::on(datapath);
+        let (container, gateway) = (A::inside(NET_A, 2), A::inside(NET_A, 1));
+        // Its own published port shows it the gateway, with the port that it has sent from.
+        let hairpin = Message::<A>::new(kind, (container, 5000), (A::host(1), published));
+        let (_, seen) = scene.pass(from_endpoint(NET_A, 2), &hairpin);
+        assert_eq!((seen.src, seen.dst), ((gateway, 5000), (container, port)));
+
+        let ours = Message::<A>::new(kind, seen.src, seen.dst);
+        let moved = scene.translated(TO_CONTAINER, &ours, Reason::Masqueraded);
+        assert_eq!(moved, ours.from((gateway, moved.src.1)));
+        assert_ne!(moved.src.1, 5000);
+        let more = if kind == Kind::Tcp(SYN) { Kind::Tcp(ACK) } else { kind };
+        for _ in 0..2 {
+            let at = from_endpoint(NET_A, 2);
+            let answer = moved.reply();
+            scene.becomes(at, &answer, Reason::MasqueradeReply, &answer.to(ours.src));
+            let next = ours.with_kind(more);
+            scene.becomes(TO_CONTAINER, &next, Reason::Masqueraded, &next.from(moved.src));
+            // And the container's own goes on.
+            let (_, answer) = scene.pass(at, &seen.reply());
+            assert_eq!(answer, hairpin.reply());
+        }
+        // From any other port the host needs nothing.
+        let other = ours.from((gateway, 5001));
+        scene.stays(TO_CONTAINER, &other, Reason::HostToContainer);
+    }
+}
+
+fn replies_to_a_published_port_of_udp_are_the_hosts_that_asked<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
+    let own = (A::host(1), DNS);
+    // Nobody is there to tell them by: the socket is not connected.
+    let asked = Message::<A>::new(Kind::Udp, own, (A::outside(SERVER), 53));
+    scene.stays(FROM_HOST, &asked, Reason::Untranslated);
+    scene.stays(FROM_UPLINK, &asked.reply(), Reason::Untranslated);
+    let inside = asked.to((A::inside(NET_A, 2), 53)).from((A::inside(NET_A, 1), DNS));
+    scene.stays(TO_CONTAINER, &inside, Reason::Untranslated);
+    scene.stays(from_endpoint(NET_A, 2), &inside.reply(), Reason::Untranslated);
+    // Who was not asked asks.
+    let client = Message::<A>::new(Kind::Udp, (A::outside(7), 53), own);
+    let reached = client.to((A::inside(NET_A, 2), 53));
+    scene.becomes(INWARDS, &client, Reason::Published, &reached);
 }
 
 /// Who sends: a container, or the host.

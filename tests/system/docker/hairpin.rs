@@ -141,6 +141,32 @@ fn p12_a_container_reaches_itself_from_a_port_that_the_host_reaches_it_from() {
 }
 
 #[test]
+fn p12_the_host_reaches_a_container_from_a_port_that_it_reaches_itself_from() {
+    let world = World::new();
+    world.network("front", 1, "");
+    let web = world.container("web", "front", PORTS);
+    let _servers = serve(&web);
+    for family in Family::BOTH {
+        let address = world.address("web", family);
+        let taken = at(gateway_address(family, 1), SAME_PORT);
+        let mut own = Connection::open_from(&web.namespace, SAME_PORT, at(family.host(), 8080));
+        assert_eq!(own.fetch().client, taken.ip());
+        let mut hosts = Connection::open_from(&world.host, SAME_PORT, at(address, 80));
+        for _ in 0..3 {
+            assert_eq!(hosts.fetch().client, taken.ip());
+            assert_eq!(own.fetch().client, taken.ip());
+        }
+
+        let own = udp_socket_from(&web.namespace, SAME_PORT, at(family.host(), 9000)).unwrap();
+        assert_eq!(ask_by(&own, "web").text, "web");
+        let hosts = udp_socket_from(&world.host, SAME_PORT, at(address, 9000)).unwrap();
+        for (socket, text) in [(&hosts, "host"), (&own, "web again"), (&hosts, "host again")] {
+            assert_eq!(ask_by(socket, text).text, text);
+        }
+    }
+}
+
+#[test]
 fn p13_a_neighbour_reaches_a_published_port_and_is_seen_as_itself() {
     let world = World::new();
     world.network("front", 1, "");
