@@ -91,6 +91,7 @@ async fn serve(options: &RunOptions, takeover: bool) -> Result<()> {
     let _host = locks::host()?;
     mounts::ensure_bpffs(&config.daemon.bpffs)?;
     let _pins = locks::pins(&config.daemon.bpffs)?;
+    warn_of_private_pins(&config.daemon.bpffs);
     let mut ids = Urandom::open().context("random numbers cannot be had")?;
     let mut store = Store::open(&config.daemon.state_dir, &mut ids)?;
     let stored = store.load()?;
@@ -123,6 +124,17 @@ async fn serve(options: &RunOptions, takeover: bool) -> Result<()> {
     let _ = expiry.join();
     remove_socket(&socket);
     result
+}
+
+/// Says that pins end with the daemon, where its bpffs is nobody else's: `ip netns exec` mounts a /sys of its own.
+/// What cannot be told here, `netd doctor` says.
+fn warn_of_private_pins(bpffs: &Path) {
+    if let Ok(false) = mounts::is_shared_with_init(bpffs) {
+        warn!(
+            bpffs = %bpffs.display(),
+            "this mount namespace is private: the data path ends with the daemon; `netd doctor` names a way"
+        );
+    }
 }
 
 /// The event loop.

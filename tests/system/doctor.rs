@@ -179,7 +179,7 @@ const IPTABLES: [&str; 4] =
 
 #[test]
 fn a_private_mount_namespace_is_named() {
-    let world = World::without_daemon("");
+    let mut world = World::without_daemon("");
     let (host, places) = (world.host.name(), world.daemon.places());
     let netd = netd_tests::daemon::binary();
     let netd = netd.display();
@@ -191,6 +191,15 @@ fn a_private_mount_namespace_is_named() {
     assert!(private.contains(&fix), "{private}");
     let line = fix.replace("netd run", &format!("{netd} doctor --quiet {places}"));
     assert_eq!(run_in(world.client.path(), "sh", &["-c", &line], "").ok(), "");
+
+    const WARNING: &str = "the data path ends with the daemon";
+    let name = world.host.name().to_owned();
+    for (wrapper, is_private) in [(&["ip", "netns", "exec", &name][..], true), (&["env"], false)] {
+        world.daemon.start_by(wrapper);
+        assert_eq!(world.daemon.log().contains(WARNING), is_private, "{wrapper:?}");
+        world.daemon.end();
+        world.daemon.forget_log();
+    }
 }
 
 #[test]

@@ -225,7 +225,7 @@ fn what_cannot_be_imported_leaves_no_trace() {
     changed(
         "/networks/0/bridge",
         json!("up0"),
-        "a device up0 already: remove it (`ip link delete up0`)",
+        "a device up0 already: give the document another name",
     );
     let [host_v4, _] = Family::BOTH.map(|family| subnet(family, 2));
     changed(

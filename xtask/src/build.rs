@@ -10,7 +10,7 @@ use crate::{
     workspace::Workspace,
 };
 
-#[derive(clap::Args)]
+#[derive(Clone, Copy, clap::Args)]
 pub(crate) struct Args {
     /// Optimises, and leaves `target/release/netd` rather than `target/debug/netd`
     #[arg(long)]

@@ -21,12 +21,14 @@ use crate::{
     workspace::Workspace,
 };
 
-/// The tests that run in each kernel: that packets come and go, that nothing is lost when the daemon dies, and
-/// what other kernels have not got.
-const TESTS: [&str; 5] = [
+/// The tests that run in each kernel: that packets come and go, that nothing is lost when the daemon dies or
+/// another one takes over, and what other kernels have not got.
+const TESTS: [&str; 7] = [
     "published_ports::",
     "outbound::",
     "restarts::",
+    "upgrades::a_daemon_takes_over",
+    "upgrades::other_layout::flows_keep_their_ports",
     "other_kernels::",
     "changing_hosts::vlans_and_bonds::",
 ];
@@ -55,7 +57,9 @@ pub(crate) fn vm(workspace: &Workspace, args: &Args) -> Result<()> {
     if !process::is_root() {
         bail!("this needs root, for the guest's root to read all files: sudo -E cargo xtask vm");
     }
-    build::build(workspace, &build::Args::plain(false))?;
+    let plain = build::Args::plain(false);
+    build::build(workspace, &build::Args { other_layout: true, ..plain })?;
+    build::build(workspace, &plain)?;
     let task = task(workspace, args)?;
     let kernels = if args.kernels.is_empty() { &Kernel::USUAL[..] } else { &args.kernels };
     let mut failed = Vec::new();
@@ -89,6 +93,8 @@ fn task(workspace: &Workspace, args: &Args) -> Result<String> {
     writeln!(task, "{} {verify} {} || code=1", quoted(&xtask), quoted(&object))?;
     let netd = workspace.netd(false);
     writeln!(task, "export NETD_BIN={} NETD_EBPF_OBJECT={}", quoted(&netd), quoted(&object))?;
+    let other = workspace.netd_in(Flavour::OtherLayout, false);
+    writeln!(task, "export NETD_OTHER_LAYOUT_BIN={}", quoted(&other))?;
     writeln!(task, "export NETD_TEST_DATAPATH={} NETD_TEST_SLOWNESS={SLOWNESS}", args.datapath)?;
     let tests =
         if args.tests.is_empty() { TESTS.map(String::from).into() } else { args.tests.clone() };

@@ -51,8 +51,8 @@ pub enum CheckError {
     #[error("{object}: {ifname:?} cannot name a device: use at most 15 letters and digits")]
     DeviceName { object: String, ifname: String },
     #[error(
-        "{object}: this host has a device {ifname} already: remove it (`ip link delete {ifname}`) or give the \
-         document another name"
+        "{object}: this host has a device {ifname} already: give the document another name, or remove the device \
+         if nobody needs it"
     )]
     DeviceExists { object: String, ifname: String },
 }
