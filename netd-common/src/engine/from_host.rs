@@ -108,7 +108,9 @@ where
 /// Whether replies would be taken for requests at a published port. Those of a TCP connection find its socket.
 #[inline(always)]
 fn is_published<A: Address, T: FamilyTables<A>>(tables: &T, ip: &Ip<A>, sport: Port) -> bool {
-    ip.proto == proto::UDP && tables.find_published(&ip.src, proto::UDP, sport).is_some()
+    ip.proto == proto::UDP
+        && tables.is_host_address(ip.src)
+        && tables.find_published(&ip.src, proto::UDP, sport).is_some()
 }
 
 /// Whether a packet is an ICMP error, which may be about a container's packet.

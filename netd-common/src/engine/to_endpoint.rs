@@ -128,6 +128,10 @@ where
     let Ok(tracked) = parsed.trackable() else {
         return Some(Reason::HostToContainer);
     };
+    // A proxy may send from a container's address, or to the world by way of a container.
+    if !tables.is_host_address(parsed.ip.src) || tables.network_of(parsed.ip.dst).is_none() {
+        return Some(Reason::HostToContainer);
+    }
     if let Some(to) = flow::find(tables, Scope::Endpoint, &tracked, memory) {
         from_host::record(tables);
         return Some(deliver::from_host(packet, tables, &tracked, to));

@@ -27,6 +27,7 @@ in_both_datapaths! {
     every_order_of_connections_keeps_replies_apart,
     a_container_that_sees_the_gateway_tells_the_hosts_connection_from_its_own,
     replies_to_a_published_port_of_udp_are_the_hosts_that_asked,
+    what_a_proxy_sends_for_others_is_left_alone,
 }
 
 /// The host's own packets on their way out.
@@ -254,6 +255,25 @@ fn replies_to_a_published_port_of_udp_are_the_hosts_that_asked<A: Family>(datapa
     let client = Message::<A>::new(Kind::Udp, (A::outside(7), 53), own);
     let reached = client.to((A::inside(NET_A, 2), 53));
     scene.becomes(INWARDS, &client, Reason::Published, &reached);
+}
+
+fn what_a_proxy_sends_for_others_is_left_alone<A: Family>(datapath: Datapath) {
+    let scene = Scene::on(datapath);
+    let (outside, container) = ((A::outside(SERVER), 53), (A::inside(NET_A, 2), 53));
+    // The same ports, so that the answer is that of a flow already.
+    let theirs = Message::<A>::new(Kind::Udp, (A::inside(NET_A, 3), 40_000), (A::host(1), DNS));
+    scene.pass(from_endpoint(NET_A, 3), &theirs);
+    for (at, src, dst, reason) in [
+        (FROM_HOST, (A::outside(7), DNS), outside, Reason::HostTraffic),
+        (TO_CONTAINER, (A::outside(7), DNS), container, Reason::HostToContainer),
+        (TO_CONTAINER, (A::inside(NET_A, 3), DNS), container, Reason::HostToContainer),
+        (TO_CONTAINER, (A::inside(NET_A, 3), 40_000), container, Reason::HostToContainer),
+        // By way of a container.
+        (TO_CONTAINER, (A::host(1), DNS), outside, Reason::HostToContainer),
+    ] {
+        scene.stays(at, &Message::new(Kind::Udp, src, dst), reason);
+    }
+    assert_eq!(scene.halves::<A>().len(), 2);
 }
 
 /// Who sends: a container, or the host.

@@ -63,6 +63,11 @@ impl Controller {
         let made = successful(made, configured, &mut failures);
         let routed = self.route(&made)?;
         let made = successful(made, routed, &mut failures);
+        let mut known = Vec::new();
+        for (joining, _) in &made {
+            known.push(self.make_known(joining.endpoint).await);
+        }
+        let made = successful(made, known, &mut failures);
         self.refresh().await?;
         self.end_flows_of_networks(&made)?;
         let mut plugged = Vec::new();
@@ -120,6 +125,15 @@ impl Controller {
         Ok(self.datapath.end_flows(numbers.into_iter().map(FlowCount::of_network))?)
     }
 
+    /// Tells the host where an endpoint's addresses are: before its ports are published, since a neighbour may have
+    /// claimed them while they were nobody's.
+    pub(super) async fn make_known(&self, endpoint: &Endpoint) -> Result<(), RequestError> {
+        for neighbour in self.addresses_of(endpoint) {
+            self.netlink.set_neighbour(&neighbour).await?;
+        }
+        Ok(())
+    }
+
     /// Plugs the host's end into the bridge.
     pub(super) async fn plug(&self, endpoint: &Endpoint, ifindex: u32) -> Result<(), RequestError> {
         let network = self.desired.network(&endpoint.network)?;
@@ -128,10 +142,7 @@ impl Controller {
             bridge: network.bridge.clone(),
         })?;
         self.netlink.plug(ifindex, bridge).await?;
-        for neighbour in self.neighbours_of(endpoint, ifindex) {
-            self.netlink.set_neighbour(&neighbour).await?;
-        }
-        Ok(())
+        Ok(self.netlink.set_neighbour(&forwarding_entry(endpoint, ifindex)).await?)
     }
 
     /// Waits until the host's ends are open for what the containers send.
@@ -146,9 +157,8 @@ impl Controller {
 
     /// What the kernel is to know of an endpoint whose link is plugged in.
     pub(super) fn neighbours_of(&self, endpoint: &Endpoint, ifindex: u32) -> Vec<Neighbour> {
-        let mac = endpoint.mac.0;
         let mut neighbours = self.addresses_of(endpoint);
-        neighbours.push(Neighbour { ifindex, addr: None, mac });
+        neighbours.push(forwarding_entry(endpoint, ifindex));
         neighbours
     }
 
@@ -166,6 +176,11 @@ impl Controller {
         let mac = endpoint.mac.0;
         addresses.map(|addr| Neighbour { ifindex, addr: Some(addr), mac }).collect()
     }
+}
+
+/// What a bridge is to know of an endpoint that is plugged in.
+fn forwarding_entry(endpoint: &Endpoint, ifindex: u32) -> Neighbour {
+    Neighbour { ifindex, addr: None, mac: endpoint.mac.0 }
 }
 
 /// Addresses and state of the sandboxes' ends.

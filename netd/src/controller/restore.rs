@@ -147,6 +147,7 @@ impl Controller {
     }
 
     async fn plug_again(&self, endpoint: &Endpoint, ifindex: u32) -> Result<(), RequestError> {
+        self.make_known(endpoint).await?;
         self.plug(endpoint, ifindex).await?;
         info!(endpoint = endpoint.name, "plugged in again");
         Ok(())

@@ -284,7 +284,7 @@ impl Case<'_> {
 /// themselves, the host's answers, and what an attacker may send anyway. Of the attack only what has been
 /// cut off before its first mark is without one; of the same kinds of packets most have one.
 pub fn is_background(scene: &Scene, begun: &Begun, at: usize, arrival: Arrival) -> bool {
-    let Station { place, published, .. } = scene.stations[at];
+    let place = scene.stations[at].place;
     let is_attacked_from_near = scene.attackers.iter().any(|at| scene.stations[*at].place == place);
     match (arrival, place) {
         (Arrival::Arp, _) => true,
@@ -304,9 +304,11 @@ pub fn is_background(scene: &Scene, begun: &Begun, at: usize, arrival: Arrival) 
             let own = Some(number);
             let is_own = kind != Kind::Apart && scene.network_of(ip.src) == own;
             let is_for_link = scene.network_of(ip.dst) == own || is_link_local(ip.dst);
+            // Its own, or a neighbour's that it has overheard.
+            let mut near = scene.stations.iter().filter(|station| station.place == place);
             let is_asked_for = ip.ports.is_some_and(|(proto, sport, dport)| {
                 let reply = (proto, ip.src, sport, u16::MIN)..=(proto, ip.src, sport, u16::MAX);
-                published.is_some_and(|published| published.port == dport)
+                near.any(|station| station.published.is_some_and(|it| it.port == dport))
                     || kind != Kind::Internal && begun.range(reply).next().is_some()
             });
             is_for_link && (is_own || is_asked_for || scene.is_host(ip.src))
