@@ -23,7 +23,7 @@ pub use endpoint::{ConnectError, DisconnectError, SandboxView};
 pub use network::{MAX_NETWORK_NUMBER, NetworkError, OverlapOwner, RemoveNetworkError};
 pub use port::{PublishError, UnpublishError};
 
-use crate::model::{Endpoint, Family, Network, Proto, PublishedPort};
+use crate::model::{Endpoint, Family, LINK_LOCAL_GATEWAY, Network, Proto, PublishedPort};
 
 /// The highest slot: endpoints and published ports share the data path's table of counters.
 pub const MAX_SLOT: u32 = netd_common::counters::SLOTS - 1;
@@ -67,6 +67,20 @@ pub struct HostView {
     /// Ports that turned out to be taken by a process: not picked, nor chosen in a range. A change
     /// that meets one is planned again with the port added here.
     pub busy_ports: BTreeSet<(Proto, u16)>,
+}
+
+impl HostView {
+    /// The host once a network's bridge is made.
+    pub fn add_bridge(&mut self, network: &Network) {
+        let mut addresses = network.bridge_addresses();
+        if network.subnet(Family::Ipv6).is_some() {
+            addresses.push(IpNet::V6(LINK_LOCAL_GATEWAY));
+        }
+        let own = addresses.iter().map(IpNet::addr).collect();
+        self.link_names.insert(network.bridge.clone());
+        self.link_addresses.insert(network.bridge.clone(), own);
+        self.addresses.extend(addresses);
+    }
 }
 
 /// Why a name stands for nothing.

@@ -8,7 +8,12 @@ mod mac;
 mod mss;
 mod port;
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU32};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -16,6 +21,10 @@ use serde::{Deserialize, Serialize};
 pub use mac::{MacAddr, MacAddrError};
 pub use mss::{MssClamp, MssClampError};
 pub use port::{HostIp, HostIpError, Proto, PublishedPort, is_ifname};
+
+/// The link-local gateway that Docker gives each IPv6 bridge (docker-behaviour A8).
+pub const LINK_LOCAL_GATEWAY: Ipv6Net =
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 64);
 
 /// The one network driver of netd.
 pub const DRIVER: &str = "bridge";
@@ -191,6 +200,14 @@ impl Network {
     pub fn bridge_address(&self, subnet: &Subnet) -> Option<IpAddr> {
         let is_inhibited = self.inhibit_ipv4 && subnet.family() == Family::Ipv4;
         subnet.gateway.filter(|_| !is_inhibited)
+    }
+
+    /// The addresses of the bridge, each with the prefix length of its subnet, but for [`LINK_LOCAL_GATEWAY`].
+    pub fn bridge_addresses(&self) -> Vec<IpNet> {
+        let address = |subnet: &Subnet| {
+            IpNet::new(self.bridge_address(subnet)?, subnet.subnet.prefix_len()).ok()
+        };
+        self.subnets.iter().filter_map(address).collect()
     }
 }
 

@@ -66,7 +66,10 @@ impl Site {
             "-p 8080:80 -p 9000-9009:8000-8009 -p %up0:7070:80 -p 192.0.2.1:7071:80 -p 5353:53/udp";
         let web = world.container("web", "front", ports);
         world.connect(&web, "pooled", "--name web-pooled --gw-priority -1 --alias www").ok();
-        let db = world.container("db", "back", "--mac 02:00:5e:10:00:01 --max-flows 700");
+        // At addresses that only netd's own bridges have.
+        let ports = "-p 10.77.2.1:25:25 -p [fe80::1]:26:26";
+        let options = format!("--mac 02:00:5e:10:00:01 --max-flows 700 {ports}");
+        let db = world.container("db", "back", &options);
         world.connect(&db, "own", "--name db-own -p 5432").ok();
         world.netd("network allow back front").ok();
         Self { web, db }

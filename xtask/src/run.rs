@@ -87,7 +87,7 @@ impl QuickStart {
         format!(
             "\nOnce the log says ready, try in another terminal:\n\n  {first}\n  {second}\n  {third}\n\n\
              They attach a sandbox to a network, start a web server in it and fetch its page from \
-             the host.\nCtrl-C ends the daemon, and traffic keeps flowing. This removes everything:\n\n  \
+             the host.\nCtrl-C ends the daemon, and traffic keeps flowing. Before that, this removes everything:\n\n  \
              {sudo}ip netns pids web | xargs -r {sudo}kill; {netd} network disconnect demo web; \
              {netd} network rm demo; {detach}; {sudo}ip netns del web\n"
         )

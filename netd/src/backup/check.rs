@@ -71,8 +71,14 @@ impl Backup {
         let prefix = self.ula_prefix;
         let id = ipam::ula_global_id(prefix).ok_or(CheckError::UlaPrefix { prefix })?;
         let pools = Pools::new(&[], prefix);
-        let mut checked =
-            Checked { host, pools, ids, desired: Desired::default(), taken: Taken::default() };
+        let mut checked = Checked {
+            host,
+            made: host.clone(),
+            pools,
+            ids,
+            desired: Desired::default(),
+            taken: Taken::default(),
+        };
         self.networks.iter().try_for_each(|network| checked.network(network))?;
         self.endpoints.iter().try_for_each(|endpoint| checked.endpoint(endpoint))?;
         self.allowed.iter().try_for_each(|(a, b)| checked.allowance(a, b))?;
@@ -83,6 +89,8 @@ impl Backup {
 /// What has been checked of a document.
 struct Checked<'a> {
     host: &'a HostView,
+    /// The host with the bridges of the document, where ports may be published.
+    made: HostView,
     pools: Pools,
     ids: &'a mut dyn IdSource,
     desired: Desired,
@@ -113,6 +121,7 @@ impl Checked<'_> {
             subnet.user_configured = given.user_configured;
         }
         agree(object, &planned, network)?;
+        self.made.add_bridge(&planned);
         self.desired.insert_network(planned);
         Ok(())
     }
@@ -133,7 +142,7 @@ impl Checked<'_> {
         let request = request::connect(endpoint)
             .map_err(|source| CheckError::Port { endpoint: name(), source })?;
         let sandbox = self.sandbox_of(endpoint);
-        let planned = self.desired.plan_endpoint(&request, &sandbox, self.host, self.ids);
+        let planned = self.desired.plan_endpoint(&request, &sandbox, &self.made, self.ids);
         let mut planned =
             planned.map_err(|source| CheckError::Endpoint { endpoint: name(), source })?;
         planned.id.clone_from(&endpoint.id);

@@ -29,6 +29,7 @@ fn host() -> HostView {
 struct Made {
     desired: Desired,
     ids: Counting,
+    host: HostView,
 }
 
 impl Made {
@@ -39,6 +40,7 @@ impl Made {
         let mut network =
             self.desired.plan_network(&request, &host(), &pools, &mut self.ids).unwrap();
         network.created = 1_700_000_000;
+        self.host.add_bridge(&network);
         self.desired.insert_network(network);
     }
 
@@ -54,7 +56,7 @@ impl Made {
             ..Connect::default()
         };
         let view = SandboxView { sandbox, link_names };
-        let planned = self.desired.plan_endpoint(&request, &view, &host(), &mut self.ids);
+        let planned = self.desired.plan_endpoint(&request, &view, &self.host, &mut self.ids);
         self.desired.insert_endpoint(planned.unwrap());
     }
 }
@@ -65,7 +67,7 @@ fn named(name: &str) -> NetworkCreate {
 
 /// Something of everything that can be asked for.
 fn made() -> Desired {
-    let mut made = Made { desired: Desired::default(), ids: Counting::default() };
+    let mut made = Made { desired: Desired::default(), ids: Counting::default(), host: host() };
     let address = |text: &str| text.parse::<IpAddr>().unwrap();
     let net = |text: &str| text.parse::<IpNet>().unwrap();
     made.network(
@@ -106,6 +108,7 @@ fn made() -> Desired {
     made.endpoint("routed", "app", 8, &["80", "8081:81"]);
     made.endpoint("mixed", "app", 8, &["8082:80"]);
     made.endpoint("cell", "db", 9, &[]);
+    made.endpoint("pooled", "zed", 10, &["[fd77:1::1]:25:25", "[fe80::1]:26:25", "%br0:27:25"]);
     let pair = made.desired.plan_allow("pooled", "front").unwrap();
     made.desired.allowed.insert(pair);
     made.desired

@@ -1,6 +1,5 @@
 //! Requests about networks.
 
-use ipnet::IpNet;
 use netd_common::counters::FlowCount;
 use tracing::{info, warn};
 
@@ -8,7 +7,7 @@ use super::{Controller, RequestError, host::BRIDGE, in_one_line};
 use crate::{
     api::{Item, NetworkCreate, NetworkInfo},
     clock,
-    model::{Network, Subnet},
+    model::Network,
     netlink::bridge::BridgeSpec,
     store::Change,
 };
@@ -130,16 +129,7 @@ pub(super) fn bridge_spec(network: &Network) -> BridgeSpec {
         name: network.bridge.clone(),
         mtu: network.mtu,
         mac: network.bridge_mac().0,
-        addresses: gateways(network),
+        addresses: network.bridge_addresses(),
         ipv6: network.has_ipv6_gateway(),
     }
-}
-
-/// The addresses of a network's bridge.
-pub(super) fn gateways(network: &Network) -> Vec<IpNet> {
-    let subnets = network.subnets.iter();
-    let gateway = |subnet: &Subnet| {
-        IpNet::new(network.bridge_address(subnet)?, subnet.subnet.prefix_len()).ok()
-    };
-    subnets.filter_map(gateway).collect()
 }

@@ -125,7 +125,7 @@ impl Controller {
                 info!(network = network.name, bridge = network.bridge, "bridge made again");
             }
             Some(link) if link.kind.as_deref() == Some(BRIDGE) => {
-                let gateways = networks::gateways(network);
+                let gateways = network.bridge_addresses();
                 if !self.host.has_addresses(link.ifindex, &gateways) {
                     self.netlink.set_bridge_addresses(link.ifindex, &gateways).await?;
                     info!(network = network.name, "gateway address set again");

@@ -1,8 +1,8 @@
 //! Bridges: one per network, made complete or not at all.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
@@ -13,11 +13,10 @@ use super::{
     Netlink, NetlinkError, Request,
     link::{Link, check_name},
 };
-use crate::sysctl::{self, Family, Sysctl};
-
-/// The link-local gateway that Docker gives each IPv6 bridge (docker-behaviour A8).
-const LINK_LOCAL_GATEWAY: Ipv6Net =
-    Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 64);
+use crate::{
+    model::LINK_LOCAL_GATEWAY,
+    sysctl::{self, Family, Sysctl},
+};
 
 /// A bridge to create.
 #[derive(Debug, Clone)]
