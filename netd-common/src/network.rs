@@ -127,7 +127,7 @@ pub struct BridgePort {
     pub network: u16,
     /// The container's MAC address.
     pub mac: [u8; 6],
-    /// The number of the sandbox: endpoints that share it are one container's.
+    /// The number of the sandbox: see [`Endpoint::sandbox`].
     pub sandbox: u32,
 }
 
@@ -143,9 +143,13 @@ pub struct Endpoint {
     pub network: u16,
     /// The container's MAC address.
     pub mac: [u8; 6],
-    /// The number of the sandbox: endpoints that share it are one container's.
+    /// The number of the sandbox: endpoints that share it are one container's. The kernel's number for the network
+    /// namespace, as seen from the host's (`IFLA_LINK_NETNSID`), or one from [`UNKNOWN_NETNS`] on.
     pub sandbox: u32,
 }
+
+/// The lowest number of a sandbox whose network namespace has no number: the kernel's are below.
+pub const UNKNOWN_NETNS: u32 = 1 << 31;
 
 /// A member of an isolation set: packets of `from` may enter `to`. Layout: 4 bytes.
 #[repr(C)]

@@ -147,8 +147,9 @@ pub trait FamilyTables<A: Address>: Tables {
     fn endpoint(&self, addr: A) -> Option<Endpoint>;
     /// The source that masquerading gives to packets for `dst` on an uplink.
     fn masquerade_source(&self, ifindex: u32, dst: A) -> Option<A>;
-    /// The socket of the host that would receive packets of this tuple, seen from outside.
-    fn host_socket(&self, proto: u8, tuple: &SocketTuple<A>) -> Option<HostSocket>;
+    /// The socket that would receive packets of this tuple in a namespace, by its number: [`HOST_NETNS`], or a
+    /// container's.
+    fn socket(&self, netns: u32, proto: u8, tuple: &SocketTuple<A>) -> Option<Socket>;
     /// Where the host's routes lead a packet of this length that came in on `ifindex`.
     fn route(&self, ifindex: u32, ip: &Ip<A>, len: u32) -> Route<'_>;
 }
@@ -262,12 +263,15 @@ pub trait Flow<A: Address>: Copy {
     fn count(&self, bytes: u32);
 }
 
-/// A socket of the host.
+/// In place of a namespace's number: the host's own, where the programs run (`BPF_F_CURRENT_NETNS`).
+pub const HOST_NETNS: u32 = u32::MAX;
+
+/// A socket, by what it receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostSocket {
+pub enum Socket {
     /// It takes packets from anybody.
     Listening,
-    /// It takes packets of this tuple only: they belong to a connection of the host.
+    /// It takes packets of this tuple only: they belong to its connection.
     Connected,
 }
 

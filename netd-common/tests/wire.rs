@@ -21,7 +21,7 @@ use netd_common::{
     parse::Ip,
     published::{PublishedPort, PublishedPortKey},
     reason::Reason,
-    tables::{FamilyTables, Flow, HostSocket, InsertError, Route, SocketTuple, Tables, Work},
+    tables::{FamilyTables, Flow, InsertError, Route, Socket, SocketTuple, Tables, Work},
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -203,7 +203,7 @@ impl<A: Address> FamilyTables<A> for Host {
     fn masquerade_source(&self, _: u32, _: A) -> Option<A> {
         unreachable!("{NOT_ASKED}")
     }
-    fn host_socket(&self, _: u8, _: &SocketTuple<A>) -> Option<HostSocket> {
+    fn socket(&self, _: u32, _: u8, _: &SocketTuple<A>) -> Option<Socket> {
         unreachable!("{NOT_ASKED}")
     }
     fn route(&self, _: u32, _: &Ip<A>, _: u32) -> Route<'_> {

@@ -22,7 +22,7 @@ use netd_common::{
     counters::FlowCount,
     network::{
         BridgePort, Endpoint, FamilyFlags, HostAddressFlags, IsolationKey, MasqueradeKey, Network,
-        NetworkFamily, NetworkFlags, TrustedKey, UplinkFlags,
+        NetworkFamily, NetworkFlags, TrustedKey, UNKNOWN_NETNS, UplinkFlags,
     },
     nptv6::OutsidePrefix,
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
@@ -44,6 +44,8 @@ pub(crate) struct HostFacts {
     pub(crate) ifindexes: BTreeMap<String, u32>,
     /// The MAC address of each link that has one, by name.
     pub(crate) macs: BTreeMap<String, [u8; 6]>,
+    /// The number of the network namespace that a veth pair's other end is in, by the name of this one.
+    pub(crate) netns: BTreeMap<String, u32>,
     /// The addresses of each link, by name.
     pub(crate) addresses: BTreeMap<String, Vec<IpAddr>>,
     /// The uplinks that carry our programs, and whether their packets have an Ethernet header.
@@ -130,7 +132,7 @@ impl Programmed {
                 this.trusted_interfaces.extend(trusted(network, host));
             }
         }
-        let sandboxes = sandbox_numbers(desired);
+        let sandboxes = sandbox_numbers(desired, host);
         for endpoint in desired.endpoints.values() {
             this.slots.insert(endpoint.slot, 1);
             this.slots.extend(endpoint.ports.iter().map(|port| (port.slot, 1)));
@@ -144,7 +146,7 @@ impl Programmed {
                 slot: endpoint.slot,
                 network: network.number,
                 mac: endpoint.mac.0,
-                sandbox: sandboxes.get(&sandbox_key(endpoint)).copied().unwrap_or(endpoint.slot),
+                sandbox: sandbox_number(&sandboxes, endpoint),
             };
             this.bridge_ports.insert(ifindex, port);
         }
@@ -259,14 +261,21 @@ fn flag(is_set: bool, flag: u32) -> u32 {
     if is_set { flag } else { 0 }
 }
 
-/// The number of each container, by its namespace: the lowest slot of its endpoints.
-fn sandbox_numbers(desired: &Desired) -> BTreeMap<(u64, u64), u32> {
+/// The number of each container: the kernel's for its network namespace, or, where none is known, one that follows
+/// from the lowest slot of its endpoints.
+fn sandbox_numbers(desired: &Desired, host: &HostFacts) -> BTreeMap<(u64, u64), u32> {
     let mut numbers = BTreeMap::new();
     for endpoint in desired.endpoints.values() {
-        let number = numbers.entry(sandbox_key(endpoint)).or_insert(endpoint.slot);
-        *number = endpoint.slot.min(*number);
+        let known = host.netns.get(&endpoint.host_ifname).copied();
+        let own = known.unwrap_or(UNKNOWN_NETNS | endpoint.slot);
+        let number = numbers.entry(sandbox_key(endpoint)).or_insert(own);
+        *number = own.min(*number);
     }
     numbers
+}
+
+fn sandbox_number(numbers: &BTreeMap<(u64, u64), u32>, endpoint: &model::Endpoint) -> u32 {
+    numbers.get(&sandbox_key(endpoint)).copied().unwrap_or(UNKNOWN_NETNS | endpoint.slot)
 }
 
 fn sandbox_key(endpoint: &model::Endpoint) -> (u64, u64) {
@@ -300,7 +309,7 @@ fn family<A: Address>(desired: &Desired, host: &HostFacts) -> FamilyContents<A> 
             contents.masquerade_sources.insert((IFINDEX_BITS + bits, key), address);
         }
     }
-    let sandboxes = sandbox_numbers(desired);
+    let sandboxes = sandbox_numbers(desired, host);
     for endpoint in desired.endpoints.values() {
         let Some(network) = desired.networks.get(&endpoint.network) else { continue };
         let addr = endpoint.addresses().find_map(|net| A::from_ip(net.addr()));
@@ -312,7 +321,7 @@ fn family<A: Address>(desired: &Desired, host: &HostFacts) -> FamilyContents<A> 
                 slot: endpoint.slot,
                 network: network.number,
                 mac: endpoint.mac.0,
-                sandbox: sandboxes.get(&sandbox_key(endpoint)).copied().unwrap_or(endpoint.slot),
+                sandbox: sandbox_number(&sandboxes, endpoint),
             };
             contents.endpoints.insert(addr, value);
         }

@@ -216,6 +216,33 @@ fn a_neighbour_is_reached_directly_and_by_its_published_port_from_one_source_por
 }
 
 #[test]
+fn a_switched_connection_outlives_one_to_the_neighbours_published_port_from_the_same_port() {
+    const SOURCE: u16 = 40_000;
+    let world = World::new();
+    world.network("front", 1, "");
+    let web = world.container("web", "front", "-p 8080:80 -p 9000:9000/udp");
+    let app = world.container("app", "front", "");
+    let _nginx = servers::nginx(&web.namespace, &[80]);
+    let _echo = servers::udp_echo(&web.namespace, 9000);
+    for family in Family::BOTH {
+        let own = world.address("web", family);
+        let open = |to| Connection::open_from(&app.namespace, SOURCE, to);
+        let mut direct = open(at(own, 80));
+        direct.fetch();
+        let mut published = open(at(family.host(), 8080));
+        for _ in 0..2 {
+            assert_eq!(published.fetch().server, web.namespace.name());
+            assert_eq!(direct.fetch().server, web.namespace.name());
+        }
+        let sockets = [own, family.host()]
+            .map(|to| udp_socket_from(&app.namespace, SOURCE, at(to, 9000)).unwrap());
+        for socket in sockets.iter().chain(&sockets) {
+            assert_eq!(ask_by(socket, "hello").text, "hello");
+        }
+    }
+}
+
+#[test]
 fn a_restarted_container_is_reached_at_once_from_the_same_source_ports() {
     const SOURCE: u16 = 40_000;
     const OPTIONS: &str = "--ip 10.77.1.9 --ip6 fd77:1::9 -p 8080:80 -p 9000:9000/udp";

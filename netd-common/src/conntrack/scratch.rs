@@ -25,6 +25,9 @@ pub struct NewFlow<A> {
     pub slot: u32,
     /// The slot of the container's endpoint.
     pub endpoint_slot: u32,
+    /// The sandbox of a client that keeps its address towards another container, whose own connections may have
+    /// the flow's ports; else [`HOST_NETNS`](crate::tables::HOST_NETNS).
+    pub client: u32,
     /// The largest IP packet of the original direction that may be redirected. Units: bytes.
     pub original_mtu: u16,
     /// The largest reply that may be redirected. Units: bytes.
@@ -42,7 +45,7 @@ pub struct NewFlow<A> {
     /// The source port that the flow asks for: its own, or its mapping's.
     pub wanted: Port,
     /// Always zero.
-    pub reserved: u16,
+    pub reserved: [u16; 3],
 }
 
 /// Which source ports are tried for a flow, one after the other. Layout: 16 bytes.
@@ -64,7 +67,7 @@ pub struct Candidates {
 
 /// Memory to build a flow's halves in: a program's stack is too small for them, and what is read from here
 /// the verifier does not take for the constants that were written.
-/// Layout: 216 bytes for IPv4, 336 for IPv6.
+/// Layout: 224 bytes for IPv4, 344 for IPv6.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Scratch<A> {
@@ -142,9 +145,9 @@ impl<A: Address> Scratch<A> {
 }
 
 map_type! {
-    NewFlow<V4> = 88;
-    NewFlow<V6> = 136;
+    NewFlow<V4> = 96;
+    NewFlow<V6> = 144;
     Candidates = 16;
-    Scratch<V4> = 216 + MOVED;
-    Scratch<V6> = 336 + MOVED;
+    Scratch<V4> = 224 + MOVED;
+    Scratch<V6> = 344 + MOVED;
 }

@@ -11,7 +11,7 @@ use crate::{
     parse::Trackable,
     published::PublishedPort,
     reason::Reason,
-    tables::FamilyTables,
+    tables::{FamilyTables, HOST_NETNS},
 };
 
 /// The container that a flow is to reach.
@@ -127,6 +127,7 @@ where
         new.slot = server.slot;
         new.endpoint_slot = server.endpoint_slot;
         new.network = server.network;
+        new.client = HOST_NETNS;
         new.seen = tracked.transport.seen;
         new.wanted = tracked.transport.sport;
         new.original = redirect;
@@ -176,6 +177,7 @@ pub(super) fn to_world<A: Address, T: FamilyTables<A>>(
         new.slot = slot;
         new.endpoint_slot = slot;
         new.network = number;
+        new.client = HOST_NETNS;
         new.seen = tracked.transport.seen;
         new.wanted = tracked.transport.sport;
         new.original = Redirect::none();
@@ -237,6 +239,7 @@ pub(super) fn of_host<A: Address, T: FamilyTables<A>>(
         new.slot = 0;
         new.endpoint_slot = 0;
         new.network = 0;
+        new.client = HOST_NETNS;
         new.seen = tracked.transport.seen;
         new.wanted = tracked.transport.sport;
         new.original = Redirect::none();
@@ -337,6 +340,7 @@ where
         // The flow ends with the client; with the server its published ports end, and so does the slot.
         new.endpoint_slot = port.slot;
         new.network = server.network;
+        new.client = if snat == 0 { port.sandbox } else { HOST_NETNS };
         new.seen = tracked.transport.seen;
         new.wanted = tracked.transport.sport;
         new.original = Redirect::to_container(&endpoint, other.bridge_mac);

@@ -347,6 +347,7 @@ fn reserve_reply<A: Address, T: FamilyTables<A>>(
                 && (source_port::is_taken_by_host(tables, &scratch.reply_key)
                     || !is_mappings(scratch.new.flags, attempt)
                         && mapping::has_port(tables, scratch))
+            || source_port::is_taken_by_client(tables, scratch.new.client, &scratch.reply_key)
         {
             return ControlFlow::Continue(());
         }

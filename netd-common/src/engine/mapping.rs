@@ -22,7 +22,7 @@ use crate::{
     header::proto,
     network::Endpoint,
     parse::Trackable,
-    tables::{Begun, FamilyTables, Flow},
+    tables::{Begun, FamilyTables, Flow, HOST_NETNS},
 };
 
 /// The key that a container's port is found by.
@@ -229,6 +229,7 @@ fn describe<A: Address>(new: &mut NewFlow<A>, owner: &Endpoint) {
     new.endpoint_slot = owner.slot;
     new.network = owner.network;
     new.flags = CtFlags::SNAT;
+    new.client = HOST_NETNS;
     new.seen = 0;
 }
 

@@ -6,7 +6,7 @@ use crate::{
     header::proto,
     parse::Trackable,
     published::{PublishedPort, PublishedPortKey},
-    tables::{FamilyTables, HostSocket, SocketTuple},
+    tables::{FamilyTables, HOST_NETNS, Socket, SocketTuple},
 };
 
 /// Finds the published port behind an address that belongs to the host: at this address, or at every one.
@@ -46,7 +46,7 @@ pub(super) fn asked_for<A: Address, T: FamilyTables<A>>(
     let published = tables.find_published(&ip.dst, ip.proto, transport.dport)?;
     // The host may have a connection of its own on the port: one that it began, or that is older than
     // the published port.
-    if !transport.is_syn() && host_socket(tables, tracked) == Some(HostSocket::Connected) {
+    if !transport.is_syn() && host_socket(tables, tracked) == Some(Socket::Connected) {
         return None;
     }
     Some(published)
@@ -74,7 +74,7 @@ pub(super) fn asked_for_directly<A: Address, T: FamilyTables<A>>(
 pub(super) fn host_socket<A: Address, T: FamilyTables<A>>(
     tables: &T,
     tracked: &Trackable<'_, A>,
-) -> Option<HostSocket> {
+) -> Option<Socket> {
     let Trackable { ip, transport } = tracked;
     if ip.proto == proto::SCTP {
         // Programs cannot look for SCTP's sockets.
@@ -82,7 +82,7 @@ pub(super) fn host_socket<A: Address, T: FamilyTables<A>>(
     }
     let tuple =
         SocketTuple { src: ip.src, dst: ip.dst, sport: transport.sport, dport: transport.dport };
-    tables.host_socket(ip.proto, &tuple)
+    tables.socket(HOST_NETNS, ip.proto, &tuple)
 }
 
 /// Where a socket of the host that connects to (`addr`, `port`) is to be sent instead: the container

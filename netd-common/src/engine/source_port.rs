@@ -4,8 +4,9 @@ use crate::{
     address::{Address, Port},
     conntrack::{Candidates, CtKey, NewFlow},
     header::{ethertype, proto},
+    network::UNKNOWN_NETNS,
     siphash::siphash13,
-    tables::{FamilyTables, SocketTuple},
+    tables::{FamilyTables, HOST_NETNS, Socket, SocketTuple},
 };
 
 /// How many ports are tried: the flow's own, and as many as Linux tries in its five rounds
@@ -96,7 +97,23 @@ pub(super) fn is_taken_by_host<A: Address, T: FamilyTables<A>>(
     is_kept(tables, reply_key.dst, reply_key.proto, reply_key.dport)
         // Programs cannot look for SCTP's sockets.
         || reply_key.proto != proto::SCTP
-            && tables.host_socket(reply_key.proto, &SocketTuple::of(reply_key)).is_some()
+            && tables.socket(HOST_NETNS, reply_key.proto, &SocketTuple::of(reply_key)).is_some()
+}
+
+/// Whether packets with this reply key belong to a connection of the client's own with the same container: one
+/// that is switched, or routed without translation, so that no table knows it.
+///
+/// Not inlined: its tuple has a stack frame of its own.
+#[inline(never)]
+pub(super) fn is_taken_by_client<A: Address, T: FamilyTables<A>>(
+    tables: &T,
+    client: u32,
+    reply_key: &CtKey<A>,
+) -> bool {
+    client < UNKNOWN_NETNS
+        && matches!(reply_key.proto, proto::TCP | proto::UDP)
+        && tables.socket(client, reply_key.proto, &SocketTuple::of(reply_key))
+            == Some(Socket::Connected)
 }
 
 /// Whether a port is published, or reserved for the administrator.

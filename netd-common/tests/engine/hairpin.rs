@@ -24,6 +24,7 @@ in_both_datapaths! {
     an_internal_network_asks_for_no_published_port,
     what_begins_no_flow_is_the_hosts,
     a_source_port_that_is_taken_is_replaced_and_comes_back,
+    a_connection_of_the_clients_own_with_the_container_keeps_its_port,
     a_client_with_an_address_of_its_own_choice_is_answered,
     without_an_address_to_stand_for_it_a_container_does_not_reach_itself,
     a_published_port_whose_container_has_gone_is_not_reached,
@@ -251,6 +252,34 @@ fn a_source_port_that_is_taken_is_replaced_and_comes_back<A: Family>(datapath: D
     let request = Message::<A>::new(tcp, (A::inside(NET_B, 2), 40_000), (A::host(1), WEB));
     let (_, seen) = scene.pass(from_endpoint(NET_B, 2), &request);
     assert!(seen.src.0 == gateway && seen.src.1 != 40_000, "{seen:?}");
+}
+
+/// It would get the answers to it. The table knows nothing of what is switched.
+fn a_connection_of_the_clients_own_with_the_container_keeps_its_port<A: Family>(
+    datapath: Datapath,
+) {
+    let client = |network| (A::inside(network, 3), 40_000);
+    let server = |port| (A::inside(NET_A, 2), port);
+    for (kind, proto, host_port, own_port) in
+        [(Kind::Tcp(SYN), 6, WEB, 80), (Kind::Udp, 17, DNS, 53)]
+    {
+        let published = Message::<A>::new(kind, client(NET_A), (A::host(1), host_port));
+        let given = |sandbox| {
+            let scene = Scene::on(datapath);
+            let direct = (proto, server(own_port), client(NET_A));
+            A::store(&scene.tables).container_sockets.borrow_mut().insert((sandbox, direct));
+            let (reason, seen) = scene.pass(from_endpoint(NET_A, 3), &published);
+            assert_eq!(reason, Reason::PublishedRedirected);
+            assert_eq!((seen.src.0, seen.dst), (client(NET_A).0, server(own_port)));
+            let (_, answer) = scene.pass(from_endpoint(NET_A, 2), &seen.reply());
+            assert_eq!(answer, published.reply());
+            seen.src.1
+        };
+        let own = Scene::on(datapath).tables.bridge_ports[&port(NET_A, 3)].sandbox;
+        let other = Scene::on(datapath).tables.bridge_ports[&port(NET_A, 2)].sandbox;
+        assert_ne!(given(own), 40_000);
+        assert_eq!(given(other), 40_000);
+    }
 }
 
 /// It may: sources are held to the subnet, unless they are strict.

@@ -81,6 +81,8 @@ pub(crate) struct FamilyStore<A: 'static> {
     /// Protocol and local port of unconnected sockets.
     pub(crate) host_sockets: RefCell<HashSet<(u8, u16)>>,
     pub(crate) connected_sockets: RefCell<HashSet<Connection<A>>>,
+    /// Connected sockets of containers, by their sandbox.
+    pub(crate) container_sockets: RefCell<HashSet<(u32, Connection<A>)>>,
     /// Where the host's routes lead from a bridge, by destination.
     pub(crate) routes: HashMap<(u32, A), HostRoute>,
     /// Where they lead else.
@@ -205,6 +207,7 @@ impl<A: Family> FamilyStore<A> {
             masquerade: Vec::new(),
             host_sockets: RefCell::default(),
             connected_sockets: RefCell::default(),
+            container_sockets: RefCell::default(),
             routes: HashMap::new(),
             default_route: HostRoute::Nowhere,
             young: RefCell::default(),

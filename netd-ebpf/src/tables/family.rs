@@ -11,7 +11,7 @@ use netd_common::{
     parse::Ip,
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
     reason::Reason,
-    tables::{FamilyTables, HostSocket, InsertError, Route, SocketTuple, Work},
+    tables::{FamilyTables, InsertError, Route, Socket, SocketTuple, Work},
 };
 
 use super::{KernelTables, flow::KernelFlow, socket};
@@ -179,8 +179,8 @@ impl<A: FamilySteps> FamilyTables<A> for KernelTables {
     }
 
     #[inline(always)]
-    fn host_socket(&self, protocol: u8, tuple: &SocketTuple<A>) -> Option<HostSocket> {
-        socket::look_up(self.skb, protocol, tuple)
+    fn socket(&self, netns: u32, protocol: u8, tuple: &SocketTuple<A>) -> Option<Socket> {
+        socket::look_up(self.skb, netns, protocol, tuple)
     }
 
     #[inline(always)]

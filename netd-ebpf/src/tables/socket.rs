@@ -1,28 +1,30 @@
-//! The sockets of the host itself.
+//! Sockets, of the host itself and of containers.
 
 use core::ptr;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_CURRENT_NETNS, BPF_TCP_LISTEN, bpf_sock, bpf_sock_tuple},
+    bindings::{__sk_buff, BPF_TCP_LISTEN, bpf_sock, bpf_sock_tuple},
     helpers::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp},
 };
 use netd_common::{
     address::Address,
     header::proto,
-    tables::{HostSocket, SocketTuple},
+    tables::{Socket, SocketTuple},
 };
 
-/// The socket that a packet with these addresses and ports would come to.
+/// The socket that a packet with these addresses and ports would come to in a namespace. The kernel takes
+/// [`HOST_NETNS`](netd_common::tables::HOST_NETNS) for a negative number, which is its own way to say so.
 #[inline(always)]
 pub(super) fn look_up<A: Address>(
     skb: *mut __sk_buff,
+    netns: u32,
     protocol: u8,
     tuple: &SocketTuple<A>,
-) -> Option<HostSocket> {
+) -> Option<Socket> {
     let skb = skb.cast();
     let tuple_ptr = ptr::from_ref(tuple).cast_mut().cast::<bpf_sock_tuple>();
     let len = size_of::<SocketTuple<A>>() as u32;
-    let netns = BPF_F_CURRENT_NETNS as u64;
+    let netns = u64::from(netns);
     if protocol == proto::TCP {
         // SAFETY: the tuple has the layout and length that the helper asks for.
         tcp_socket(unsafe { bpf_skc_lookup_tcp(skb, tuple_ptr, len, netns, 0) })
@@ -34,7 +36,7 @@ pub(super) fn look_up<A: Address>(
 
 /// What kind of socket a look-up has found; gives the reference back.
 #[inline(always)]
-fn tcp_socket(socket: *mut bpf_sock) -> Option<HostSocket> {
+fn tcp_socket(socket: *mut bpf_sock) -> Option<Socket> {
     if socket.is_null() {
         return None;
     }
@@ -44,13 +46,13 @@ fn tcp_socket(socket: *mut bpf_sock) -> Option<HostSocket> {
         bpf_sk_release(socket.cast());
         state
     };
-    Some(if state == BPF_TCP_LISTEN { HostSocket::Listening } else { HostSocket::Connected })
+    Some(if state == BPF_TCP_LISTEN { Socket::Listening } else { Socket::Connected })
 }
 
 /// As `tcp_socket`, by another field: the verifier does not let one instruction read through the
 /// pointers of both kinds, and the compiler would merge two that are alike.
 #[inline(always)]
-fn udp_socket(socket: *mut bpf_sock) -> Option<HostSocket> {
+fn udp_socket(socket: *mut bpf_sock) -> Option<Socket> {
     if socket.is_null() {
         return None;
     }
@@ -60,5 +62,5 @@ fn udp_socket(socket: *mut bpf_sock) -> Option<HostSocket> {
         bpf_sk_release(socket.cast());
         peer_port
     };
-    Some(if peer_port == 0 { HostSocket::Listening } else { HostSocket::Connected })
+    Some(if peer_port == 0 { Socket::Listening } else { Socket::Connected })
 }

@@ -163,6 +163,7 @@ impl Host {
             reserved_ports: self.reserved_ports.clone(),
             ifindexes: self.links.ifindexes().clone(),
             macs: self.macs(),
+            netns: self.netns(),
             addresses: self.link_addresses(),
             uplinks: attached.clone(),
             uplink_macs: xdp::macs(self.links(), |ifindex| attached.contains_key(&ifindex)),
@@ -187,6 +188,11 @@ impl Host {
             reserved_ports: reserved_ports(),
             busy_ports: BTreeSet::new(),
         }
+    }
+
+    fn netns(&self) -> BTreeMap<String, u32> {
+        let links = self.links().iter();
+        links.filter_map(|link| Some((link.name.clone(), link.below_netns?))).collect()
     }
 
     fn macs(&self) -> BTreeMap<String, [u8; 6]> {

@@ -41,6 +41,8 @@ pub struct Link {
     /// The ifindex of the device that it is made on, as a VLAN is, or of a veth's other end. It may be in
     /// another namespace.
     pub below: Option<u32>,
+    /// The number of the namespace that `below` is in, where that is another one.
+    pub below_netns: Option<u32>,
     /// How its packets are queued, the kernel's word for the discipline at the root.
     pub qdisc: Option<String>,
     /// Whether it was set up; says nothing about the cable.
@@ -216,6 +218,9 @@ fn read_attribute(link: &mut Link, attribute: LinkAttribute) {
         link.operational = state == State::Up;
     } else if let LinkAttribute::Link(below) = attribute {
         link.below = (below != 0).then_some(below);
+    } else if let LinkAttribute::LinkNetNsId(netns) = attribute {
+        // Negative where the namespace is about to go.
+        link.below_netns = u32::try_from(netns).ok();
     } else if let LinkAttribute::Xdp(attributes) = attribute {
         link.xdp = read_xdp(&attributes);
     } else if let LinkAttribute::LinkInfo(infos) = attribute {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use netd_common::{
     address::{Address, V4, V6},
     config::ConfigFlags,
-    network::{self, FamilyFlags, HostAddressFlags, NetworkFlags},
+    network::{self, FamilyFlags, HostAddressFlags, NetworkFlags, UNKNOWN_NETNS},
     published::{self, PublishedPortKey},
 };
 
@@ -292,4 +292,34 @@ fn an_mss_is_lowered_to_that_of_the_route_or_to_a_size() {
     }
     front.mss_clamp = None;
     assert_eq!(programmed_on(front, Vec::new(), false).config_flags(), 0);
+}
+
+#[test]
+fn a_sandbox_has_the_number_of_its_namespace_or_else_none_of_the_kernels() {
+    let check = |known: &[(&str, u32)], expected: [u32; 2]| {
+        let mut desired = Desired::default();
+        desired.insert_network(network("front", 3, &["10.1.0.0/24"]));
+        desired.insert_network(network("back", 4, &["10.2.0.0/24"]));
+        let of = |name, network, slot, ino| {
+            let mut endpoint = endpoint(name, network, slot, Vec::new());
+            endpoint.sandbox.ino = ino;
+            endpoint
+        };
+        desired.insert_endpoint(of("web", "front", 5, 1));
+        desired.insert_endpoint(of("web-back", "back", 6, 1));
+        desired.insert_endpoint(of("db", "back", 7, 2));
+        let links = [("veth-web", 12), ("veth-web-back", 13), ("veth-db", 14)];
+        let host = HostFacts {
+            ifindexes: links.map(|(name, ifindex)| (name.to_owned(), ifindex)).into(),
+            netns: known.iter().map(|&(name, netns)| (name.to_owned(), netns)).collect(),
+            ..HostFacts::default()
+        };
+        let ports = Programmed::new(&desired, &host).bridge_ports;
+        let [web, back, db] = [12, 13, 14].map(|ifindex| ports[&ifindex].sandbox);
+        assert_eq!(web, back);
+        assert_eq!([web, db], expected);
+    };
+    check(&[("veth-web", 0), ("veth-web-back", 0), ("veth-db", 3)], [0, 3]);
+    check(&[("veth-web-back", 9)], [9, UNKNOWN_NETNS | 7]);
+    check(&[], [UNKNOWN_NETNS | 5, UNKNOWN_NETNS | 7]);
 }

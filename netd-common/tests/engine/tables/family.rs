@@ -11,7 +11,9 @@ use netd_common::{
     parse::Ip,
     published::{PublishedPort, PublishedPortKey},
     reason::Reason,
-    tables::{FamilyTables, Flow, HostSocket, InsertError, Route, SocketTuple, Tables as _, Work},
+    tables::{
+        FamilyTables, Flow, HOST_NETNS, InsertError, Route, Socket, SocketTuple, Tables as _, Work,
+    },
 };
 
 use super::{Half, HostRoute, HostTables};
@@ -138,13 +140,17 @@ impl<A: Family> FamilyTables<A> for HostTables {
         matching.max_by_key(|source| source.bits).map(|source| source.source)
     }
 
-    fn host_socket(&self, proto: u8, tuple: &SocketTuple<A>) -> Option<HostSocket> {
+    fn socket(&self, netns: u32, proto: u8, tuple: &SocketTuple<A>) -> Option<Socket> {
         let store = A::store(self);
         let (src, dst) = ((tuple.src, tuple.sport.number()), (tuple.dst, tuple.dport.number()));
-        if store.connected_sockets.borrow().contains(&(proto, src, dst)) {
-            return Some(HostSocket::Connected);
+        if netns != HOST_NETNS {
+            let sockets = store.container_sockets.borrow();
+            return sockets.contains(&(netns, (proto, src, dst))).then_some(Socket::Connected);
         }
-        store.host_sockets.borrow().contains(&(proto, dst.1)).then_some(HostSocket::Listening)
+        if store.connected_sockets.borrow().contains(&(proto, src, dst)) {
+            return Some(Socket::Connected);
+        }
+        store.host_sockets.borrow().contains(&(proto, dst.1)).then_some(Socket::Listening)
     }
 
     fn route(&self, ifindex: u32, ip: &Ip<A>, len: u32) -> Route<'_> {
