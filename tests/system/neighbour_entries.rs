@@ -61,6 +61,7 @@ fn entries_that_somebody_removes_are_put_back() {
         format!("ip neigh del {v6} dev {bridge}"),
         format!("bridge fdb del {mac} dev {port} master"),
         format!("ip link set {bridge} down"),
+        format!("ip link set {bridge} address 02:00:5e:10:00:01"),
         format!("ip link set {port} nomaster"),
     ] {
         world.host.run(&line).ok();

@@ -214,6 +214,30 @@ fn containers_send_by_a_bridge_that_is_made_again_as_by_the_old_one() {
 }
 
 #[test]
+fn the_mac_address_of_a_bridge_is_put_back() {
+    const OTHER: &str = "02:00:5e:10:00:01";
+    let mut world = World::new();
+    let mut web = Web::new(&world);
+    let bridge = world.netd("network inspect front --json").json()[0]["bridge"].take();
+    let bridge = bridge.as_str().unwrap();
+    let link = || world.host.run(&format!("ip -json link show dev {bridge}")).json();
+    let mac = link()[0]["address"].as_str().unwrap().to_owned();
+    let change = format!("link set {bridge} address {OTHER}");
+    world.host.ip(&[&change]);
+    eventually("the containers' gateway has its MAC address", || link()[0]["address"] == *mac);
+    let said = || world.daemon.log().matches("bridge's MAC address set again").count();
+    assert_eq!(said(), 1);
+    web.check(&world);
+
+    world.daemon.kill();
+    world.host.ip(&[&change]);
+    world.daemon.start();
+    let link = world.host.run(&format!("ip -json link show dev {bridge}")).json();
+    assert_eq!(link[0]["address"], *mac);
+    web.check(&world);
+}
+
+#[test]
 fn a_sandbox_that_went_while_no_daemon_ran_is_forgotten() {
     let mut world = World::new();
     world.network("front", 1, "");

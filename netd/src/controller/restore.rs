@@ -125,15 +125,7 @@ impl Controller {
                 info!(network = network.name, bridge = network.bridge, "bridge made again");
             }
             Some(link) if link.kind.as_deref() == Some(BRIDGE) => {
-                let gateways = network.bridge_addresses();
-                if !self.host.has_addresses(link.ifindex, &gateways) {
-                    self.netlink.set_bridge_addresses(link.ifindex, &gateways).await?;
-                    info!(network = network.name, "gateway address set again");
-                }
-                if !link.up {
-                    self.netlink.set_up(link.ifindex).await?;
-                    info!(network = network.name, "bridge set up again");
-                }
+                self.mend_bridge(network, link).await?;
             }
             Some(_) => {
                 warn!(
@@ -142,6 +134,25 @@ impl Controller {
                     "a device that is no bridge has the bridge's name: rename or remove it"
                 );
             }
+        }
+        Ok(())
+    }
+
+    async fn mend_bridge(&self, network: &Network, link: &Link) -> Result<(), RequestError> {
+        let (ifindex, mac, gateways) =
+            (link.ifindex, network.bridge_mac(), network.bridge_addresses());
+        // First: containers send to the one that they have learned, and hear of no other.
+        if link.mac != Some(mac.0) {
+            self.netlink.set_mac(ifindex, mac.0).await?;
+            info!(network = network.name, %mac, "bridge's MAC address set again");
+        }
+        if !self.host.has_addresses(ifindex, &gateways) {
+            self.netlink.set_bridge_addresses(ifindex, &gateways).await?;
+            info!(network = network.name, "gateway address set again");
+        }
+        if !link.up {
+            self.netlink.set_up(ifindex).await?;
+            info!(network = network.name, "bridge set up again");
         }
         Ok(())
     }
