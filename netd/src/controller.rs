@@ -46,6 +46,7 @@ use crate::{
     ids::Urandom,
     ipam::{self, Pools},
     model::Family,
+    mounts::MountError,
     netlink::{Netlink, NetlinkError, monitor::Monitor},
     netns::{EnterError, SandboxError, link::SandboxLinkError},
     programmed::{HostFacts, Programmed},
@@ -61,7 +62,7 @@ use paths::Paths;
 use sources::Sources;
 use state::ImportError;
 
-pub(crate) use teardown::tear_down;
+pub(crate) use teardown::{TornDown, tear_down};
 
 /// Why a request was refused or failed.
 #[derive(Debug, Error)]
@@ -104,6 +105,8 @@ pub(crate) enum RequestError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    #[error(transparent)]
+    Mount(#[from] MountError),
 }
 
 /// The state and everything that it is brought about with.

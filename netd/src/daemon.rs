@@ -18,8 +18,8 @@ use tracing::{info, warn};
 
 use crate::{
     config::RunOptions,
-    controller::{Controller, Next, Parts, tear_down},
-    datapath::{self, Pins, conntrack::Conntrack, expiry},
+    controller::{Controller, Next, Parts},
+    datapath::{conntrack::Conntrack, expiry},
     fail_point,
     ids::Urandom,
     locks, mounts,
@@ -49,35 +49,8 @@ pub fn run(options: RunOptions, takeover: bool) -> Result<()> {
     runtime()?.block_on(serve(&options, takeover))
 }
 
-/// Takes away what a daemon that no longer runs has left.
-///
-/// # Errors
-/// Where a daemon still uses the state directory, or something cannot be removed.
-pub fn detach(options: RunOptions) -> Result<()> {
-    let config = options.resolve()?;
-    let _host = locks::host()?;
-    mounts::ensure_bpffs(&config.daemon.bpffs)?;
-    let _pins = locks::pins(&config.daemon.bpffs)?;
-    let mut ids = Urandom::open().context("random numbers cannot be had")?;
-    let stored = Store::open(&config.daemon.state_dir, &mut ids)?.load()?;
-    let cookie = netns_cookie()?;
-    datapath::check_owner(&Pins::new(&config.daemon.bpffs), cookie)?;
-    let was_pinned = runtime()?.block_on(async {
-        let netlink = Netlink::open()?;
-        anyhow::Ok(tear_down(&stored.desired, &config, &netlink).await?)
-    })?;
-    if !was_pinned {
-        let bpffs = config.daemon.bpffs.display();
-        eprintln!(
-            "warning: nothing of netd's is pinned in {bpffs}; name the directories of a daemon that had others \
-             with --config, or --bpffs and --state-dir"
-        );
-    }
-    Ok(())
-}
-
 /// One thread: the controller is the only one with work to do.
-fn runtime() -> Result<Runtime> {
+pub(crate) fn runtime() -> Result<Runtime> {
     Builder::new_current_thread().enable_all().build().context("the event loop cannot be made")
 }
 

@@ -272,20 +272,17 @@ pub(crate) fn check_owner(pins: &Pins, netns_cookie: u64) -> Result<(), Datapath
     Err(DatapathError::ForeignPins { path: pins.root().to_owned() })
 }
 
-/// Takes netd's programs off the devices, and every pin away. Says whether there was any pin: they are the last
-/// to go, so without them the programs that a device carries are those of a netd with pins elsewhere, and stay.
+/// Takes netd's programs off the devices, and every pin away. Pins are the last to go, so without them the
+/// programs that a device carries are those of a netd with pins elsewhere, and stay.
 pub(crate) fn remove_all(
     pins: &Pins,
     ifnames: impl IntoIterator<Item = String>,
-) -> Result<bool, DatapathError> {
-    if !pins.exist()? {
-        pins.remove()?;
-        return Ok(false);
+) -> Result<(), DatapathError> {
+    if pins.exist()? {
+        ifnames.into_iter().for_each(|ifname| attach::detach(&ifname));
+        xdp::detach_others(pins, &BTreeSet::new())?;
     }
-    ifnames.into_iter().for_each(|ifname| attach::detach(&ifname));
-    xdp::detach_others(pins, &BTreeSet::new())?;
-    pins.remove()?;
-    Ok(true)
+    pins.remove()
 }
 
 fn add(sum: &mut Counter, value: &Counter) {

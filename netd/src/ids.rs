@@ -6,6 +6,10 @@ use std::{fs::File, io, io::Read as _};
 
 use crate::model::MacAddr;
 
+/// What the names of the host's ends of veth pairs begin with, and how many digits follow.
+const HOST_IFNAME: &str = "veth";
+const HOST_IFNAME_DIGITS: usize = 7;
+
 /// Where random bytes come from.
 pub trait IdSource {
     /// Fills the buffer.
@@ -51,7 +55,14 @@ pub fn new_mac(ids: &mut dyn IdSource) -> MacAddr {
 /// A new name for the host's end of a veth pair: `veth` and 7 hexadecimal digits, as Docker's.
 pub fn new_host_ifname(ids: &mut dyn IdSource) -> String {
     let digits = hex(&random::<4>(ids));
-    format!("veth{}", &digits[..7])
+    format!("{HOST_IFNAME}{}", &digits[..HOST_IFNAME_DIGITS])
+}
+
+/// Whether a name could be one of those.
+pub fn is_host_ifname(name: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let digits = name.strip_prefix(HOST_IFNAME);
+    digits.is_some_and(|it| it.len() == HOST_IFNAME_DIGITS && it.bytes().all(is_digit))
 }
 
 /// Random bytes.
@@ -78,5 +89,18 @@ impl IdSource for Counting {
         let counter = self.0.to_le_bytes();
         let len = bytes.len().min(counter.len());
         bytes[..len].copy_from_slice(&counter[..len]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_the_hosts_ends_are_recognised() {
+        assert!(is_host_ifname(&new_host_ifname(&mut Counting::default())));
+        for other in ["veth", "veth012345", "veth01234567", "veth012345X", "vethABCDEF0", "eth0123456"] {
+            assert!(!is_host_ifname(other), "{other}");
+        }
     }
 }

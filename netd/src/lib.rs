@@ -20,6 +20,7 @@ pub mod clock;
 pub mod config;
 pub mod controller;
 pub mod daemon;
+pub mod detach;
 pub mod doctor;
 pub mod store;
 mod takeover;

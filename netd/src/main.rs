@@ -5,7 +5,7 @@ use std::{io, process::ExitCode};
 use clap::Parser as _;
 use netd::{
     cli::{self, Cli, CliError, Command, GlobalArgs, Stopped},
-    daemon,
+    daemon, detach,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         Command::Run { takeover, args } => status_of(daemon::run(args.options(&global), takeover)),
         Command::Stop(args) => match cli::stop(&args, &global) {
             Ok(Stopped::Daemon) => ExitCode::SUCCESS,
-            Ok(Stopped::NoDaemon(options)) => status_of(daemon::detach(options)),
+            Ok(Stopped::NoDaemon(options)) => status_of(detach::run(options)),
             Err(error) => failure(&error),
         },
         Command::State(command) => cli::state(command, &global, &mut io::stdout().lock())

@@ -108,6 +108,20 @@ pub enum StoreError {
     Write { path: PathBuf, source: Box<redb::Error> },
 }
 
+impl StoreError {
+    /// Whether there is nothing that this netd can read, as opposed to a store that is in use or a disk that refuses
+    /// to be written.
+    pub fn is_unreadable(&self) -> bool {
+        match self {
+            Self::Missing { .. }
+            | Self::Schema { .. }
+            | Self::Corrupt { .. }
+            | Self::Read { .. } => true,
+            Self::Directory { .. } | Self::Lock(_) | Self::Write { .. } => false,
+        }
+    }
+}
+
 /// What is wrong inside a database.
 #[derive(Debug, Error)]
 pub enum CorruptError {

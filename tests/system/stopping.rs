@@ -155,6 +155,50 @@ fn what_a_dead_daemon_left_can_be_detached() {
 }
 
 #[test]
+fn what_a_dead_daemon_left_can_be_detached_without_its_store() {
+    let mut world = World::new();
+    let file = world.daemon.state_dir().join("netd.redb");
+    let remains = world.daemon.remains();
+    for bad in [Some(&b"not a database"[..]), None] {
+        world.network("front", 1, "");
+        world.network("back", 2, "--bridge wall0");
+        // Each network has a bridge, each container a link.
+        let web = world.container("web", "front", "-p 8080:80");
+        let _app = world.container("app", "back", "");
+        // Devices of others, be they plugged into a bridge of netd's.
+        world.host.ip(&[
+            "link add br-0123456789ab type bridge",
+            "link add guest type veth peer name veth0123456",
+            "link set guest master wall0",
+        ]);
+        let ids = ids_of(&world);
+        world.daemon.kill();
+        let good = fs::read(&file).unwrap();
+        match bad {
+            Some(bad) => fs::write(&file, bad).unwrap(),
+            None => fs::remove_file(&file).unwrap(),
+        }
+        let outcome = world.netd(&format!("stop --detach {remains}"));
+        assert!(outcome.is_ok(), "{outcome}");
+        let said = [file.to_str().unwrap(), "wall0", "that carried none"];
+        assert!(said.iter().all(|words| outcome.stderr.contains(words)), "{outcome}");
+        assert_eq!(fs::read(&file).ok().as_deref(), bad, "the store is not as it was");
+        assert!(world.host.has_link("br-0123456789ab") && world.host.has_link("guest"));
+        world.host.ip(&["link del br-0123456789ab", "link del guest"]);
+        check_removed(&world, &ids);
+        assert!(!web.namespace.has_link("eth0"));
+        fs::write(&file, good).unwrap();
+        world.daemon.start();
+        for name in ["web", "app"] {
+            let sandbox = world.endpoint(name)["sandbox"].as_str().unwrap().to_owned();
+            let network = world.endpoint(name)["network"].as_str().unwrap().to_owned();
+            world.netd(&format!("network disconnect {network} {sandbox}")).ok();
+            world.netd(&format!("network rm {network}")).ok();
+        }
+    }
+}
+
+#[test]
 fn detaching_by_the_wrong_directories_changes_nothing() {
     let mut world = World::new();
     world.network("front", 1, "");
@@ -171,8 +215,9 @@ fn detaching_by_the_wrong_directories_changes_nothing() {
     for family in Family::BOTH {
         fetch(&world.client, at(family.host(), 8080));
     }
-    assert!(!Path::new(&pins.to_string()).exists());
-    fs::remove_dir_all(state.to_string()).unwrap();
+    for place in [pins.to_string(), state.to_string()] {
+        assert!(!Path::new(&place).exists(), "{place}");
+    }
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Pins {
     }
 
     /// Whether there are any, be they of another version.
-    pub(super) fn exist(&self) -> Result<bool, DatapathError> {
+    pub(crate) fn exist(&self) -> Result<bool, DatapathError> {
         Ok(!self.every_version()?.is_empty())
     }
 
