@@ -18,6 +18,7 @@ use thiserror::Error;
 use crate::{
     ipam::{Pool, PoolError},
     model::{DatapathMode, NatMode},
+    mounts,
 };
 
 pub use timeouts::Timeouts;
@@ -123,6 +124,11 @@ pub enum ConfigError {
     Read { path: PathBuf, source: io::Error },
     #[error("{path}, line {line}: {message}; correct the line or remove it")]
     Parse { path: PathBuf, line: usize, message: Box<str> },
+    #[error(
+        "{bpffs} for the pins and {state_dir} for the state are not apart, and a bpffs holds no files: give \
+         --bpffs and --state-dir directories of which neither is in the other"
+    )]
+    Nested { bpffs: PathBuf, state_dir: PathBuf },
 }
 
 impl Config {
@@ -161,7 +167,9 @@ impl RunOptions {
     /// # Errors
     /// As [`Config::load`].
     pub fn resolve(&self) -> Result<Config, ConfigError> {
-        Ok(self.over(Config::load(self.config.as_deref())?))
+        let config = self.over(Config::load(self.config.as_deref())?);
+        config.daemon.check()?;
+        Ok(config)
     }
 
     /// A configuration with these options put over it.
@@ -181,6 +189,26 @@ impl RunOptions {
         }
         config
     }
+}
+
+impl DaemonConfig {
+    /// Checks that pins and state do not get in each other's way, whatever they are called by.
+    fn check(&self) -> Result<(), ConfigError> {
+        let (bpffs, state_dir) = (real_path(&self.bpffs), real_path(&self.state_dir));
+        if bpffs.starts_with(&state_dir) || state_dir.starts_with(&bpffs) {
+            return Err(ConfigError::Nested { bpffs, state_dir });
+        }
+        Ok(())
+    }
+}
+
+/// A path without symbolic links, of which the end may be missing.
+fn real_path(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let existing = mounts::nearest_existing(&path);
+    let real = existing.canonicalize().unwrap_or_else(|_| existing.to_owned());
+    // Joining an empty path would end it in a slash.
+    real.components().chain(path.strip_prefix(existing).unwrap_or(&path).components()).collect()
 }
 
 impl Default for DaemonConfig {

@@ -147,6 +147,27 @@ fn the_command_line_wins_over_the_file() {
 }
 
 #[test]
+fn pins_and_state_are_apart() {
+    #[track_caller]
+    fn check(bpffs: &str, state_dir: &str, is_fine: bool) {
+        let options = RunOptions {
+            config: Some("/dev/null".into()),
+            bpffs: Some(bpffs.into()),
+            state_dir: Some(state_dir.into()),
+            ..RunOptions::default()
+        };
+        assert_eq!(options.resolve().is_ok(), is_fine, "{bpffs} and {state_dir}");
+    }
+    check("/nowhere/a", "/nowhere/b", true);
+    check("/nowhere/a", "/nowhere/ab", true);
+    check("/nowhere/a", "/nowhere/a", false);
+    check("/nowhere/a/", "/nowhere/a/b", false);
+    check("/nowhere/a/b", "/nowhere/./a", false);
+    // A link that every Linux has.
+    check("/proc/self", &format!("/proc/{}/fd", std::process::id()), false);
+}
+
+#[test]
 fn the_packaged_example_changes_nothing_and_each_of_its_lines_can_be_used() {
     let example = include_str!("../../packaging/netd.toml");
     assert_eq!(parse(example).unwrap(), Config::default());
