@@ -9,6 +9,7 @@ use nix::{
     sys::socket::{AddressFamily, SockFlag, SockType, socket},
 };
 use tokio::{
+    net::UnixListener,
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -25,9 +26,10 @@ use crate::{
     locks, mounts,
     netlink::{Netlink, monitor::Monitor},
     privileges,
-    server::{self, Command},
+    server::{self, BindError, Command},
     store::Store,
     takeover,
+    traces::Traces,
     watchdog::Watchdog,
 };
 
@@ -62,14 +64,16 @@ async fn serve(options: &RunOptions, takeover: bool) -> Result<()> {
         takeover::end_other(&config.daemon)?;
     }
     let _host = locks::host()?;
-    mounts::ensure_bpffs(&config.daemon.bpffs)?;
+    // First among what is dropped last: nothing of this start holds what is to go.
+    let mut traces = Traces::default();
+    mounts::ensure_bpffs(&config.daemon.bpffs, &mut traces)?;
     let _pins = locks::pins(&config.daemon.bpffs)?;
     warn_of_private_pins(&config.daemon.bpffs);
     let mut ids = Urandom::open().context("random numbers cannot be had")?;
-    let mut store = Store::open(&config.daemon.state_dir, &mut ids)?;
+    let mut store = Store::open(&config.daemon.state_dir, &mut ids, &mut traces)?;
     let stored = store.load()?;
-    let listener = server::bind(&config.daemon.socket)?;
-    let cgroup = mounts::cgroup2_root(&config.daemon.state_dir.join("cgroup"))?;
+    let listener = bind(&config.daemon.socket, &mut traces)?;
+    let cgroup = mounts::cgroup2_root(&config.daemon.state_dir.join("cgroup"), &mut traces)?;
     let netlink = Netlink::open()?;
     // Listening begins before the host is read, so that no change falls between.
     let monitor = Monitor::open()?;
@@ -77,6 +81,7 @@ async fn serve(options: &RunOptions, takeover: bool) -> Result<()> {
     let socket = config.daemon.socket.clone();
     let parts = Parts { store, stored, ids, config, netns_cookie, netlink, monitor };
     let mut controller = Controller::start(parts, &cgroup).await?;
+    traces.keep();
 
     // Before any other thread is started: each has capabilities of its own, and inherits these.
     privileges::drop_unneeded().context("capabilities cannot be dropped")?;
@@ -97,6 +102,16 @@ async fn serve(options: &RunOptions, takeover: bool) -> Result<()> {
     let _ = expiry.join();
     remove_socket(&socket);
     result
+}
+
+/// Makes the socket, of which nothing is left where the start is refused.
+fn bind(socket: &Path, traces: &mut Traces) -> Result<UnixListener, BindError> {
+    if let Some(parent) = socket.parent() {
+        traces.directory(parent);
+    }
+    let listener = server::bind(socket)?;
+    traces.file(socket.to_owned());
+    Ok(listener)
 }
 
 /// Says that pins end with the daemon, where its bpffs is nobody else's: `ip netns exec` mounts a /sys of its own.

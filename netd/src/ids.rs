@@ -99,7 +99,9 @@ mod tests {
     #[test]
     fn the_names_of_the_hosts_ends_are_recognised() {
         assert!(is_host_ifname(&new_host_ifname(&mut Counting::default())));
-        for other in ["veth", "veth012345", "veth01234567", "veth012345X", "vethABCDEF0", "eth0123456"] {
+        for other in
+            ["veth", "veth012345", "veth01234567", "veth012345X", "vethABCDEF0", "eth0123456"]
+        {
             assert!(!is_host_ifname(other), "{other}");
         }
     }

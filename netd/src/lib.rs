@@ -24,6 +24,7 @@ pub mod detach;
 pub mod doctor;
 pub mod store;
 mod takeover;
+pub mod traces;
 
 pub mod datapath;
 mod fail_point;

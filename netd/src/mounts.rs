@@ -20,6 +20,8 @@ use nix::{
     },
 };
 
+use crate::traces::Traces;
+
 /// Where systemd and bpftool expect bpffs.
 const BPFFS_ROOT: &str = "/sys/fs/bpf";
 
@@ -44,12 +46,12 @@ pub enum MountError {
 /// Finds the root of the cgroup2 hierarchy, and mounts it at `fallback` where nobody has.
 ///
 /// Hybrid hosts have it at `/sys/fs/cgroup/unified`, others at `/sys/fs/cgroup`.
-pub fn cgroup2_root(fallback: &Path) -> Result<PathBuf, MountError> {
+pub fn cgroup2_root(fallback: &Path, traces: &mut Traces) -> Result<PathBuf, MountError> {
     if let Some(path) = mounted_cgroup2()? {
         return Ok(path);
     }
-    create_private(fallback)?;
-    mount_once("cgroup2", CGROUP2_SUPER_MAGIC, fallback)?;
+    create_private(fallback, traces)?;
+    mount_once("cgroup2", CGROUP2_SUPER_MAGIC, fallback, traces)?;
     Ok(fallback.to_owned())
 }
 
@@ -88,17 +90,17 @@ fn mountinfo(process: &str) -> Result<String, MountError> {
 
 /// Makes a directory, mode 0700, on a bpffs, and mounts one where there is none: at
 /// `/sys/fs/bpf` if the directory is to be below that, else at the directory itself.
-pub fn ensure_bpffs(dir: &Path) -> Result<(), MountError> {
+pub fn ensure_bpffs(dir: &Path, traces: &mut Traces) -> Result<(), MountError> {
     if !is_on(nearest_existing(dir), BPF_FS_MAGIC)? {
         let mount_point = if dir.starts_with(BPFFS_ROOT) {
             Path::new(BPFFS_ROOT)
         } else {
-            create_private(dir)?;
+            create_private(dir, traces)?;
             dir
         };
-        mount_once("bpf", BPF_FS_MAGIC, mount_point)?;
+        mount_once("bpf", BPF_FS_MAGIC, mount_point, traces)?;
     }
-    create_private(dir)
+    create_private(dir, traces)
 }
 
 /// Mounts unless someone else did in the meantime: a second mount would hide the first one's
@@ -106,7 +108,12 @@ pub fn ensure_bpffs(dir: &Path) -> Result<(), MountError> {
 ///
 /// The lock is on the directory beneath. Whoever opens the path afterwards locks the new root
 /// instead and sees that the work is done.
-fn mount_once(fstype: &'static str, magic: FsType, path: &Path) -> Result<(), MountError> {
+fn mount_once(
+    fstype: &'static str,
+    magic: FsType,
+    path: &Path,
+    traces: &mut Traces,
+) -> Result<(), MountError> {
     let lock_error = |source| MountError::Lock { path: path.to_owned(), source };
     let directory = File::open(path).map_err(lock_error)?;
     let _lock = Flock::lock(directory, FlockArg::LockExclusive)
@@ -117,11 +124,10 @@ fn mount_once(fstype: &'static str, magic: FsType, path: &Path) -> Result<(), Mo
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     // Without a mode the root of a bpffs is writable by everyone.
     let options = (magic == BPF_FS_MAGIC).then_some("mode=0700");
-    mount(Some(fstype), path, Some(fstype), flags, options).map_err(|source| MountError::Mount {
-        fstype,
-        path: path.to_owned(),
-        source,
-    })
+    mount(Some(fstype), path, Some(fstype), flags, options)
+        .map_err(|source| MountError::Mount { fstype, path: path.to_owned(), source })?;
+    traces.mount(path);
+    Ok(())
 }
 
 fn is_on(path: &Path, magic: FsType) -> Result<bool, MountError> {
@@ -136,7 +142,8 @@ pub fn nearest_existing(path: &Path) -> &Path {
     path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"))
 }
 
-fn create_private(path: &Path) -> Result<(), MountError> {
+fn create_private(path: &Path, traces: &mut Traces) -> Result<(), MountError> {
+    traces.directory(path);
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(PRIVATE);
     builder

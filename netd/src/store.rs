@@ -30,6 +30,7 @@ use crate::{
     ids::{IdSource, random},
     locks::{self, Lock, LockError},
     model::{Endpoint, Network},
+    traces::Traces,
 };
 
 /// The layout of the tables below. A change that older versions cannot read bumps it.
@@ -144,14 +145,23 @@ impl Store {
     ///
     /// # Errors
     /// Where the database is in use, of another schema, or cannot be read.
-    pub fn open(state_dir: &Path, ids: &mut dyn IdSource) -> Result<Self, StoreError> {
+    pub fn open(
+        state_dir: &Path,
+        ids: &mut dyn IdSource,
+        traces: &mut Traces,
+    ) -> Result<Self, StoreError> {
         let path = state_dir.join(FILE_NAME);
         let directory_error = |source| StoreError::Directory { path: state_dir.to_owned(), source };
+        traces.directory(state_dir);
         create_dir(state_dir).map_err(directory_error)?;
         let lock = locks::state(state_dir)?;
         match Self::copy_of(&path)? {
             Some(mut copy) => drop(copy.load()?),
-            None => create(state_dir, ids)?,
+            None => {
+                traces.file(state_dir.join(NEW_FILE_NAME));
+                create(state_dir, ids)?;
+                traces.file(path.clone());
+            }
         }
         let mut store = Self { database: None, path, _lock: Some(lock) };
         store.database()?;

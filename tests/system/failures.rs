@@ -1,11 +1,16 @@
 //! An operation that fails leaves everything as it was.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use netd_tests::{
     condition::eventually,
+    daemon::binary,
     family::Family,
     mounts::FileSystem,
+    process::{Outcome, run_in},
     topology::{World, gateway},
 };
 
@@ -118,6 +123,60 @@ fn a_state_directory_that_cannot_be_written_is_refused() {
     disk.make_read_only(false);
     world.daemon.start();
     assert_eq!(world.netd("network ls -q").ok(), "front\n");
+}
+
+/// Everything below a directory, where it is there.
+fn tree(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.flat_map(|entry| [vec![entry.path()], tree(&entry.path())].concat()).collect()
+}
+
+/// A daemon that finds no cgroup2, which it mounts where nobody else sees it.
+fn run_apart(world: &World, arguments: &str) -> Outcome {
+    let hide = "while umount -l $(findmnt -n -t cgroup2 -o TARGET | head -n 1) 2>&-; do :; done";
+    let run = format!("{hide}; exec {} run {arguments}", binary().display());
+    run_in(world.host.path(), "unshare", &["--mount", "sh", "-c", &run], "")
+}
+
+#[test]
+fn a_refused_start_leaves_no_trace() {
+    // Whose pins nobody else can use.
+    let mut other = World::new();
+    other.daemon.kill();
+    let theirs = other.daemon.bpffs();
+    let world = World::without_daemon("");
+    let dir = world.daemon.state_dir().parent().unwrap().to_owned();
+    fs::write(dir.join("file"), "").unwrap();
+    let (ours, deep) = (world.daemon.bpffs(), dir.join("a/b"));
+    let before = tree(&dir);
+    let places = |state: &Path, bpffs: &Path, socket: &str| {
+        let socket = dir.join(socket);
+        let [state, bpffs, socket] = [state, bpffs, &socket].map(Path::display);
+        format!("--state-dir {state} --bpffs {bpffs} --socket {socket}")
+    };
+    for (arguments, reason) in [
+        // Refused with the pins' folder, with the state and with the socket, and when all but the maps is there.
+        (places(&deep, &dir.join("file"), "sock"), "file"),
+        (places(&dir.join("file"), ours, "sock"), "state directory"),
+        (places(&deep, ours, "file"), "no socket"),
+        (places(&deep, &dir.join("c/d"), "file"), "no socket"),
+        (places(&deep, theirs, "e/f/sock"), "another network namespace"),
+        (places(&deep, &deep, "sock"), "not apart"),
+        (places(&deep, &deep.join("c"), "sock"), "not apart"),
+        (places(&deep.join("c"), &deep, "sock"), "not apart"),
+    ] {
+        let error = world.refused(&format!("run {arguments}"));
+        assert!(error.contains(reason), "{error}");
+        assert_eq!(tree(&dir), before, "{error}");
+        assert!(!ours.exists(), "{error}");
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(dir.to_str().unwrap()), "{error}");
+        let outcome = run_apart(&world, &arguments);
+        assert_eq!(outcome.status, Some(1), "{outcome}");
+        assert!(outcome.stderr.contains(reason), "{outcome}");
+        assert_eq!(tree(&dir), before, "{outcome}");
+    }
+    other.daemon.start();
 }
 
 #[test]

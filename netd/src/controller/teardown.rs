@@ -14,8 +14,7 @@ use crate::{
     config::Config,
     datapath::{self, HANDLE, PRIORITY, Pins},
     desired::Desired,
-    ids,
-    mounts,
+    ids, mounts,
     netlink::{Netlink, NetlinkError, classifier::Classifier, link::Link},
 };
 

@@ -40,7 +40,11 @@ pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
     }
     remove_stale(path)?;
     let listener = UnixListener::bind(path).map_err(error)?;
-    give_to_group(path).map_err(error)?;
+    give_to_group(path).map_err(|source| {
+        // Nobody is to find it who could not use it.
+        let _ = fs::remove_file(path);
+        error(source)
+    })?;
     Ok(listener)
 }
 

@@ -15,6 +15,7 @@ use crate::{
     ipam::{Pools, ula_prefix},
     locks::LockError,
     model::{Endpoint, Network, SandboxRef},
+    traces::Traces,
 };
 
 /// A directory that goes with the test.
@@ -30,7 +31,10 @@ impl StateDir {
     }
 
     fn open(&self) -> Result<Store, StoreError> {
-        Store::open(&self.0.join("state"), &mut Counting::default())
+        let mut traces = Traces::default();
+        let opened = Store::open(&self.0.join("state"), &mut Counting::default(), &mut traces);
+        traces.keep();
+        opened
     }
 
     fn file(&self) -> PathBuf {
