@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use thiserror::Error;
 
 use crate::api::{Envelope, Item, PROTOCOL_VERSION, Reply, Request};
@@ -61,6 +62,12 @@ impl Client {
             }
         })?;
         Ok(Self { reader: BufReader::new(stream), path: path.to_owned() })
+    }
+
+    /// The number of the daemon's process; none where it cannot be seen from here, as from a container.
+    pub fn daemon_pid(&self) -> Option<i32> {
+        let peer = getsockopt(self.reader.get_ref(), PeerCredentials).ok()?;
+        Some(peer.pid()).filter(|pid| *pid > 0)
     }
 
     /// Makes a request; the answer's items come one by one.

@@ -197,6 +197,13 @@ fn a_private_mount_namespace_is_named() {
     for (wrapper, is_private) in [(&["ip", "netns", "exec", &name][..], true), (&["env"], false)] {
         world.daemon.start_by(wrapper);
         assert_eq!(world.daemon.log().contains(WARNING), is_private, "{wrapper:?}");
+        // Asked from outside, where pins would stay, and from inside.
+        for line in [format!("nsenter --net=/run/netns/{name}"), format!("ip netns exec {name}")] {
+            let line = format!("{line} {netd} doctor --quiet {places}");
+            let found = run_in(world.client.path(), "sh", &["-c", &line], "").ok();
+            assert_eq!(found.contains("of the daemon that runs: pins would die"), is_private);
+            assert_eq!(found.contains("finding  bpffs"), is_private, "{found}");
+        }
         world.daemon.end();
         world.daemon.forget_log();
     }

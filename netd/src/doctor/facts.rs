@@ -71,6 +71,8 @@ pub(super) enum Cgroup2 {
 pub(super) struct Bpffs {
     pub is_supported: bool,
     pub is_mounted: bool,
+    /// It is that of the daemon which runs, as that one sees it.
+    pub is_daemons: bool,
     /// Pins are there still when the daemon has ended.
     pub outlives: Known<bool>,
     /// The name of this network namespace, if it has one.

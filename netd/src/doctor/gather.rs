@@ -33,7 +33,7 @@ pub(super) async fn gather(options: &RunOptions) -> Facts {
         missing_features: machine::missing_features(is_privileged),
         programs: machine::programs(is_privileged),
         cgroup2: machine::cgroup2(),
-        bpffs: machine::bpffs(&config.daemon.bpffs),
+        bpffs: machine::bpffs(&config.daemon, daemon.as_ref().ok()),
         state_error: machine::state_error(&config.daemon.state_dir, is_privileged),
         sysctls: host::sysctls(host.as_ref(), &wanted, is_privileged),
         managed: host::managed(host.as_ref(), &wanted),

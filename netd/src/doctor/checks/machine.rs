@@ -80,7 +80,7 @@ pub(super) fn cgroup(facts: &Facts) -> Verdicts<'_> {
 }
 
 pub(super) fn bpffs(facts: &Facts) -> Verdicts<'_> {
-    let Bpffs { is_supported, is_mounted, outlives, namespace, owner_error } =
+    let Bpffs { is_supported, is_mounted, is_daemons, outlives, namespace, owner_error } =
         facts.bpffs.as_ref()?;
     let path = facts.config.daemon.bpffs.display();
     if !is_supported {
@@ -91,9 +91,10 @@ pub(super) fn bpffs(facts: &Facts) -> Verdicts<'_> {
         return Ok(vec![Verdict::fatal(error, "give another --bpffs")]);
     }
     if !*outlives.as_ref()? {
+        let whose = if *is_daemons { " of the daemon that runs" } else { "" };
         let message = format!(
-            "{path} is in a private /sys or mount namespace: pins would die with it, and the traffic with the \
-             daemon"
+            "{path} is in a private /sys or mount namespace{whose}: pins would die with it, and the traffic with \
+             the daemon"
         );
         return Ok(vec![Verdict::finding(message, from_outside(namespace.as_deref()))]);
     }

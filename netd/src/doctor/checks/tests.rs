@@ -68,6 +68,7 @@ fn bpffs() -> Bpffs {
     Bpffs {
         is_supported: true,
         is_mounted: true,
+        is_daemons: false,
         outlives: Ok(true),
         namespace: None,
         owner_error: None,

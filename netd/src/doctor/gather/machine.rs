@@ -1,13 +1,17 @@
 //! The kernel, the file systems and the daemon.
 
-use std::{fs, os::unix::fs::FileTypeExt as _, path::Path};
+use std::{
+    fs,
+    os::unix::fs::FileTypeExt as _,
+    path::{Path, PathBuf},
+};
 
 use nix::unistd::{AccessFlags, access};
 
 use super::{because, text_of};
 use crate::{
     client::{Client, ClientError},
-    config::Config,
+    config::{Config, DaemonConfig},
     daemon::netns_cookie,
     datapath::{self, DatapathError, Pins, probe},
     doctor::facts::{Bpffs, Cgroup2, Daemon, Known, Programs, Unknown},
@@ -62,16 +66,30 @@ fn has_file_system(kind: &str) -> Known<bool> {
     Ok(list.lines().any(|line| line.split_whitespace().last() == Some(kind)))
 }
 
-pub(super) fn bpffs(path: &Path) -> Known<Bpffs> {
+/// The bpffs of the daemon that runs, which may have mounts of its own; else the one that it would have.
+pub(super) fn bpffs(config: &DaemonConfig, daemon: Option<&Daemon>) -> Known<Bpffs> {
+    let seen = if daemon == Some(&Daemon::Here) { seen_by_daemon(config)? } else { None };
+    let path = seen.as_deref().unwrap_or(&config.bpffs);
     let is_mounted = mounts::is_on_bpffs(path).map_err(because)?;
     let outlives = if is_mounted { mounts::is_shared_with_init(path) } else { mounts::are_inits() };
     Ok(Bpffs {
         is_supported: has_file_system("bpf")?,
         is_mounted,
+        is_daemons: seen.is_some(),
         outlives: outlives.map_err(because),
         namespace: netns::name_of_own(),
         owner_error: owner_error(path),
     })
+}
+
+/// The way to the daemon's own pins, where its process can be seen from here.
+fn seen_by_daemon(config: &DaemonConfig) -> Known<Option<PathBuf>> {
+    let client = Client::connect(&config.socket).map_err(because)?;
+    let Some(pid) = client.daemon_pid() else { return Ok(None) };
+    let (root, below) = (format!("/proc/{pid}/root"), config.bpffs.strip_prefix("/"));
+    // Whose mounts these are only root may ask.
+    fs::read_link(&root).map_err(|error| Unknown(format!("{root}: {error}")))?;
+    Ok(Some(Path::new(&root).join(below.unwrap_or(&config.bpffs))))
 }
 
 /// Whether the pins are those of another network namespace.

@@ -56,6 +56,14 @@ fn pins_are_to_outlive_the_daemon() {
         };
         check(|facts| facts.bpffs = Ok(private), &[&format!("{message} | {fix}")]);
     }
+    let message_of_daemon = message.replace("namespace:", "namespace of the daemon that runs:");
+    let daemons = Bpffs {
+        outlives: Ok(false),
+        namespace: Some("host".to_owned()),
+        is_daemons: true,
+        ..bpffs()
+    };
+    check(|facts| facts.bpffs = Ok(daemons), &[&format!("{message_of_daemon} | {fix}")]);
     let unnamed = Bpffs { outlives: Ok(false), ..bpffs() };
     let fix = "nsenter --mount=/proc/1/ns/mnt netd run";
     check(|facts| facts.bpffs = Ok(unnamed), &[&format!("{message} | {fix}")]);
