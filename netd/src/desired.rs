@@ -86,9 +86,9 @@ impl HostView {
 /// Why a name stands for nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LookupError {
-    #[error("network {name} does not exist: see `netd network ls`")]
+    #[error("network {} does not exist: see `netd network ls`", shown(.name))]
     UnknownNetwork { name: String },
-    #[error("endpoint {name} does not exist: see `netd endpoint ls`")]
+    #[error("endpoint {} does not exist: see `netd endpoint ls`", shown(.name))]
     UnknownEndpoint { name: String },
 }
 
@@ -240,9 +240,19 @@ impl Desired {
     }
 }
 
-/// Whether a text can name a network or an endpoint: Docker's rule, `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
+/// A name as an error shows it, where even an empty one is to be seen.
+fn shown(name: &str) -> &str {
+    if name.is_empty() { "''" } else { name }
+}
+
+/// The longest name of a network or an endpoint: twice a host name's, so that a line of a list holds one.
+const MAX_NAME: usize = 128;
+
+/// Whether a text can name a network or an endpoint: Docker's rule, `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, and no longer than
+/// somebody reads.
 fn is_name(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+    text.len() <= MAX_NAME
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 

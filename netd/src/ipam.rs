@@ -153,6 +153,32 @@ pub fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(b) || b.contains(a)
 }
 
+/// Prefixes whose addresses no container can have, or that mean another host for each: "this network", loopback,
+/// multicast and class E of IPv4 (RFC 6890, RFC 1112), of IPv6 the beginning, where loopback and addresses of IPv4
+/// are, link-local addresses and multicast (RFC 4291).
+pub const NOT_FOR_HOSTS: [IpNet; 7] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 4)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 80)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8)),
+];
+
+/// Whether containers can have every address of a prefix.
+pub fn is_unicast(net: &IpNet) -> bool {
+    !NOT_FOR_HOSTS.iter().any(|other| overlap(other, net))
+}
+
+/// A prefix of the same family that is one for hosts.
+pub fn example(net: &IpNet) -> &'static str {
+    match Family::of_net(net) {
+        Family::Ipv4 => "10.1.0.0/16",
+        Family::Ipv6 => "fd12:3456:789a::/64",
+    }
+}
+
 /// The longest prefix that still has room for a gateway and an endpoint: an IPv4 subnet of two
 /// addresses needs no network and broadcast address (RFC 3021), an IPv6 one keeps its first address
 /// for the subnet-router anycast (RFC 4291 section 2.6.1).

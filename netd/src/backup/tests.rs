@@ -194,6 +194,7 @@ fn a_field_that_is_not_known_is_refused_wherever_it_stands() {
 fn networks_that_cannot_be_are_refused() {
     check_refused("/networks/1/name", json!("cell"), "network cell already exists");
     check_refused("/networks/1/name", json!("a b"), "cannot name a network");
+    check_refused("/networks/1/name", json!("a".repeat(129)), "128 characters at most");
     check_refused("/networks/1/number", json!(0), "network front: number 0 is not one from 1");
     check_refused("/networks/1/number", json!(4096), "is not one from 1 to 4095");
     let number = made().networks["cell"].number;
@@ -225,6 +226,12 @@ fn networks_that_cannot_be_are_refused() {
 fn subnets_that_cannot_be_are_refused() {
     let subnet = "/networks/1/subnets/0/subnet";
     check_refused(subnet, json!("10.1.0.1/24"), "has host bits");
+    check_refused(subnet, json!("0.1.0.0/24"), "is not for hosts");
+    check_refused(
+        "/networks/1/subnets/1/subnet",
+        json!("::ffff:0:0/96"),
+        "is not for hosts: choose a unicast prefix such as fd12:3456:789a::/64",
+    );
     check_refused(subnet, json!("192.0.2.0/24"), "overlaps the host's address 192.0.2.1/24");
     check_refused(subnet, json!("10.9.1.0/24"), "overlaps the host's route to 10.9.0.0/16");
     check_refused(subnet, json!("10.2.0.0/24"), "is in none of the network's subnets");
@@ -245,6 +252,8 @@ fn endpoints_that_cannot_be_are_refused() {
     };
     check("network", json!("nowhere"), "web is on network nowhere, which the document does not");
     check("name", json!("app"), "endpoint app already exists");
+    check("name", json!("a".repeat(129)), "128 characters at most");
+    check("aliases/0", json!(""), "cannot be an alias");
     check("ipv4", json!("10.1.0.254/24"), "is the gateway of");
     check("ipv4", json!("10.7.0.1/24"), "is outside subnet");
     check("ipv4", json!("10.1.0.130/25"), "ipv4 contradicts");

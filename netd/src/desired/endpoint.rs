@@ -8,7 +8,7 @@ use std::{
 use ipnet::{Ipv4Net, Ipv6Net};
 use thiserror::Error;
 
-use super::{Desired, HostView, LookupError, PublishError, is_name};
+use super::{Desired, HostView, LookupError, MAX_NAME, PublishError, is_name};
 use crate::{
     api::Connect,
     driver_options::DriverOptions,
@@ -16,6 +16,9 @@ use crate::{
     ipam::{self, AddressError},
     model::{Endpoint, Family, MacAddr, Network, SandboxRef, Subnet, is_ifname},
 };
+
+/// The longest name in DNS, as text (RFC 1035 section 2.3.4).
+const MAX_ALIAS: usize = 253;
 
 /// What planning may know of a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +35,13 @@ pub enum ConnectError {
     Lookup(#[from] LookupError),
     #[error(
         "{name:?} cannot name an endpoint: begin with a letter or digit and go on with those, '_', \
-         '.' and '-'; give --name"
+         '.' and '-', {MAX_NAME} characters at most; give --name"
     )]
     Name { name: String },
+    #[error(
+        "{alias:?} cannot be an alias: give --alias 1 to {MAX_ALIAS} characters without white space"
+    )]
+    Alias { alias: String },
     #[error("endpoint {name} already exists: choose another --name")]
     Exists { name: String },
     #[error("sandbox {sandbox} is already connected to network {network} as endpoint {endpoint}")]
@@ -84,6 +91,7 @@ impl Desired {
         let slot =
             slots.next().ok_or_else(|| ConnectError::SlotsExhausted { name: name.clone() })?;
         let (ipv4, ipv6) = self.endpoint_addresses(network, request)?;
+        check_aliases(&request.aliases)?;
         let mut endpoint = Endpoint {
             name,
             id: new_id(ids),
@@ -251,6 +259,18 @@ impl Desired {
                 return ifname;
             }
         }
+    }
+}
+
+/// Any word can be one, as for Docker.
+fn check_aliases(aliases: &[String]) -> Result<(), ConnectError> {
+    let is_no_word = |alias: &&String| {
+        let is_forbidden = |c: char| c.is_whitespace() || c.is_control();
+        !(1..=MAX_ALIAS).contains(&alias.len()) || alias.contains(is_forbidden)
+    };
+    match aliases.iter().find(is_no_word) {
+        Some(alias) => Err(ConnectError::Alias { alias: alias.clone() }),
+        None => Ok(()),
     }
 }
 

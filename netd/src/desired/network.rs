@@ -8,12 +8,12 @@ use std::{collections::BTreeSet, net::IpAddr};
 use ipnet::{IpNet, Ipv6Net};
 use thiserror::Error;
 
-use super::{Desired, HostView, LookupError, is_name};
+use super::{Desired, HostView, LookupError, MAX_NAME, is_name};
 use crate::{
     api::NetworkCreate,
     driver_options::{DriverOptionError, DriverOptions},
     ids::{IdSource, new_id},
-    ipam::{AddressError, Pools},
+    ipam::{self, AddressError, Pools},
     model::{Family, GatewayMode, NatMode, Network, Subnet, is_ifname},
 };
 use subnets::NetworkPlan;
@@ -33,7 +33,7 @@ const MAX_MTU: u32 = 65_535;
 pub enum NetworkError {
     #[error(
         "{name:?} cannot name a network: begin with a letter or digit and go on with those, '_', '.' \
-         and '-'"
+         and '-', {MAX_NAME} characters at most"
     )]
     Name { name: String },
     #[error("network {name} already exists: choose another name or remove it first")]
@@ -55,7 +55,8 @@ pub enum NetworkError {
     #[error("network {name}: subnet {subnet} is too small for a gateway and an endpoint")]
     TooSmall { name: String, subnet: IpNet },
     #[error(
-        "network {name}: {subnet} is not for hosts: choose a unicast prefix such as 10.1.0.0/16"
+        "network {name}: {subnet} is not for hosts: choose a unicast prefix such as {}",
+        ipam::example(.subnet)
     )]
     NotUnicast { name: String, subnet: IpNet },
     #[error("network {name}: subnet {subnet} overlaps {owner}: choose another")]

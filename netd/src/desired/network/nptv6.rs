@@ -1,7 +1,5 @@
 //! Whether a network's prefix can be translated to another (RFC 6296).
 
-use std::net::Ipv6Addr;
-
 use ipnet::{IpNet, Ipv6Net};
 use netd_common::nptv6::MAX_PREFIX_BITS;
 
@@ -37,7 +35,7 @@ impl NetworkPlan<'_> {
         if prefix != prefix.trunc() {
             return refuse("it has host bits");
         }
-        if !is_global(prefix.addr()) {
+        if !ipam::is_unicast(&IpNet::V6(prefix)) {
             return refuse("it is not for hosts");
         }
         if subnet.subnet.prefix_len() > MAX_PREFIX_BITS {
@@ -64,11 +62,4 @@ impl NetworkPlan<'_> {
             address.map(|&address| OverlapOwner::HostAddress { address })
         })
     }
-}
-
-fn is_global(address: Ipv6Addr) -> bool {
-    !address.is_unspecified()
-        && !address.is_multicast()
-        && !address.is_loopback()
-        && !address.is_unicast_link_local()
 }

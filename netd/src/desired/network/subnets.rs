@@ -56,17 +56,13 @@ impl NetworkPlan<'_> {
 
     fn check_prefix(&self, subnet: &IpNet) -> Result<(), NetworkError> {
         let (name, subnet) = (self.name(), *subnet);
-        let address = subnet.addr();
-        let is_link_local = matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
         if subnet != subnet.trunc() {
             return Err(NetworkError::HostBits { name, subnet });
         }
-        if subnet.prefix_len() > ipam::longest_subnet(Family::of(address)) {
+        if subnet.prefix_len() > ipam::longest_subnet(Family::of_net(&subnet)) {
             return Err(NetworkError::TooSmall { name, subnet });
         }
-        let is_special =
-            address.is_unspecified() || address.is_multicast() || address.is_loopback();
-        if is_special || is_link_local || is_class_e(address) {
+        if !ipam::is_unicast(&subnet) {
             return Err(NetworkError::NotUnicast { name, subnet });
         }
         match self.owner_of(&subnet) {
@@ -102,7 +98,7 @@ impl NetworkPlan<'_> {
     fn next_of_pool(&self, family: Family) -> Result<IpNet, NetworkError> {
         let networks = self.desired.networks.values().flat_map(|network| &network.subnets);
         let routes = self.host.routes.iter().filter(|route| route.prefix_len() > 0);
-        let host = self.host.addresses.iter().chain(routes).copied();
+        let host = self.host.addresses.iter().chain(routes).chain(&ipam::NOT_FOR_HOSTS).copied();
         let taken: Vec<_> = networks.map(|subnet| subnet.subnet).chain(host).collect();
         let free = self.pools.free_subnet(family, &taken);
         free.ok_or_else(|| NetworkError::PoolsExhausted { name: self.name(), family })
@@ -197,9 +193,4 @@ impl NetworkPlan<'_> {
             range => Ok(range.map(IpNet::trunc)),
         }
     }
-}
-
-/// 240.0.0.0/4 and the broadcast address, which the kernel takes for no interface's (RFC 1112).
-fn is_class_e(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V4(address) if address.octets()[0] >= 240)
 }

@@ -87,6 +87,11 @@ fn endpoints_that_make_no_sense_are_refused() {
         "endpoint web already exists: choose another --name",
     );
     check(&|r| r.name = Some("a b".to_owned()), "cannot name an endpoint");
+    check(&|r| r.name = Some("a".repeat(129)), "128 characters at most");
+    check(&|r| r.sandbox = "a".repeat(129), "give --name");
+    check(&|r| r.aliases = vec![String::new()], "\"\" cannot be an alias");
+    check(&|r| r.aliases = vec!["db".to_owned(), "a\nb".to_owned()], "cannot be an alias");
+    check(&|r| r.aliases = vec!["a".repeat(254)], "253 characters");
     check(&|r| r.ip = Some("10.0.0.1".parse().unwrap()), "outside subnet 172.17.0.0/16");
     check(&|r| r.ip = Some("172.17.0.2".parse().unwrap()), "already in use");
     check(&|r| r.ip6 = Some("2001:db8::2".parse().unwrap()), "has no IPv6 subnet: leave --ip6 out");

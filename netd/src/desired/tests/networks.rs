@@ -67,6 +67,7 @@ fn networks_that_make_no_sense_are_refused() {
     check(&|r| r.name = "-x".to_owned(), "\"-x\" cannot name a network");
     check(&|r| r.name = String::new(), "cannot name a network");
     check(&|r| r.name = "a b".to_owned(), "cannot name a network");
+    check(&|r| r.name = "a".repeat(129), "128 characters at most");
     check(&|r| r.name = "taken".to_owned(), "network taken already exists");
     check(&|r| r.subnets = vec![net("10.1.0.0/16"), net("10.2.0.0/16")], "are both IPv4");
     check(&|r| r.subnets = vec![net("10.1.2.3/16")], "write 10.1.0.0/16");
@@ -76,7 +77,12 @@ fn networks_that_make_no_sense_are_refused() {
     check(&|r| r.subnets = vec![net("224.0.0.0/8")], "not for hosts");
     check(&|r| r.subnets = vec![net("240.0.0.0/8")], "not for hosts");
     check(&|r| r.subnets = vec![net("0.0.0.0/0")], "not for hosts");
-    check(&|r| r.subnets = vec![net("fe80::/64")], "not for hosts");
+    check(&|r| r.subnets = vec![net("0.1.0.0/16")], "not for hosts");
+    check(&|r| r.subnets = vec![net("126.0.0.0/7")], "not for hosts");
+    check(&|r| r.subnets = vec![net("192.0.0.0/2")], "such as 10.1.0.0/16");
+    for prefix in ["fe80::/64", "::ffff:0:0/96", "::ffff:10.1.0.0/112", "::/64", "ff05::/64"] {
+        check(&|r| r.subnets = vec![net(prefix)], "such as fd12:3456:789a::/64");
+    }
     check(&|r| r.subnets = vec![net("172.17.128.0/24")], "overlaps 172.17.0.0/16 of network taken");
     check(&|r| r.subnets = vec![net("192.0.0.0/8")], "overlaps the host's address 192.0.2.1/24");
     check(&|r| r.subnets = vec![net("10.9.1.0/24")], "overlaps the host's route to 10.9.0.0/16");
@@ -182,6 +188,8 @@ fn a_network_in_use_is_not_removed() {
     assert!(world.desired.check_remove_network("back").is_ok());
     let error = world.desired.check_remove_network("nix").unwrap_err().to_string();
     assert!(error.starts_with("network nix does not exist"), "{error}");
+    let error = world.desired.network("").unwrap_err().to_string();
+    assert!(error.starts_with("network '' does not exist"), "{error}");
     assert_eq!(world.desired.unused_networks(), ["back"]);
 }
 
