@@ -3,6 +3,7 @@
 //! A command becomes one request to the daemon and its answer one text or one JSON document. Nothing
 //! is decided here but the form; `run` alone is no request, `main` starts the daemon for it.
 
+mod connect;
 mod conntrack;
 mod doctor;
 mod documents;
@@ -34,6 +35,7 @@ use crate::{
     model::DatapathMode,
     store::StoreError,
 };
+use connect::connect;
 use output::Output;
 
 /// Container networks without iptables: bridges, published ports and masquerading in eBPF.
@@ -252,7 +254,7 @@ struct Session<'a> {
 /// Where the daemon cannot be reached or refuses.
 pub fn ask(command: AskCommand, global: &GlobalArgs, out: &mut dyn Write) -> Result<(), CliError> {
     let output = Output::new(global, out);
-    let mut session = Session { client: Client::connect(global.socket())?, output };
+    let mut session = Session { client: connect(global.socket())?, output };
     match command {
         AskCommand::Network(command) => command.run(&mut session),
         AskCommand::Endpoint(command) => command.run(&mut session),

@@ -60,9 +60,7 @@ async fn serve(options: &RunOptions, takeover: bool) -> Result<()> {
     let config = options.resolve()?;
     // A signal may come at any time from here on, and must not end the process half-way.
     let signals = Signals::new().context("signals cannot be handled")?;
-    if takeover {
-        takeover::end_other(&config.daemon)?;
-    }
+    let mark = if takeover { takeover::end_other(&config.daemon)? } else { None };
     let _host = locks::host()?;
     // First among what is dropped last: nothing of this start holds what is to go.
     let mut traces = Traces::default();
@@ -73,6 +71,8 @@ async fn serve(options: &RunOptions, takeover: bool) -> Result<()> {
     let mut store = Store::open(&config.daemon.state_dir, &mut ids, &mut traces)?;
     let stored = store.load()?;
     let listener = bind(&config.daemon.socket, &mut traces)?;
+    // From here on clients reach this one, and wait for it there.
+    drop(mark);
     let cgroup = mounts::cgroup2_root(&config.daemon.state_dir.join("cgroup"), &mut traces)?;
     let netlink = Netlink::open()?;
     // Listening begins before the host is read, so that no change falls between.

@@ -3,6 +3,8 @@
 //! It is ended by a signal, which daemons of every version understand, and only where this one could read what it
 //! leaves. Its data path stays meanwhile, as always.
 
+pub(crate) mod mark;
+
 use std::{
     fs,
     io::{self, Read as _},
@@ -21,7 +23,7 @@ use nix::{
     unistd::Pid,
 };
 use thiserror::Error;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::{
     config::DaemonConfig,
@@ -29,6 +31,7 @@ use crate::{
     locks::{self, LockError},
     store::{Store, StoreError},
 };
+use mark::Mark;
 
 /// How long a daemon may take to finish what it is at.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,13 +68,14 @@ pub(crate) enum TakeoverError {
     Stays { path: PathBuf },
 }
 
-/// Ends the daemon of this network namespace, if one runs, and waits until it has ended.
+/// Ends the daemon of this network namespace, if one runs, and waits until it has ended. Where one has, clients
+/// wait for as long as the mark is kept.
 ///
 /// # Errors
 /// Where this netd could not go on with what the other leaves, or does not find it; it goes on running then.
-pub(crate) fn end_other(config: &DaemonConfig) -> Result<(), TakeoverError> {
+pub(crate) fn end_other(config: &DaemonConfig) -> Result<Option<Mark>, TakeoverError> {
     if !locks::is_host_taken()? {
-        return Ok(());
+        return Ok(None);
     }
     check_directories(config)?;
     Store::check_schema(&config.state_dir)?;
@@ -84,6 +88,8 @@ pub(crate) fn end_other(config: &DaemonConfig) -> Result<(), TakeoverError> {
     if !is_of_this_host(peer).map_err(unreachable)? {
         return Err(TakeoverError::Foreign { path: path() });
     }
+    // Without it clients are told at once that nobody answers, as they are of a restart.
+    let mark = Mark::set(&config.socket).inspect_err(|error| debug!(%error, "clients do not wait"));
     let signalled = kill(Pid::from_raw(peer), Signal::SIGTERM);
     signalled.map_err(|source| TakeoverError::Signal { path: path(), source })?;
     let is_gone = wait_until_closed(stream).is_ok() && wait_until_free(config)?;
@@ -91,7 +97,7 @@ pub(crate) fn end_other(config: &DaemonConfig) -> Result<(), TakeoverError> {
         return Err(TakeoverError::Stays { path: path() });
     }
     info!(pid = peer, "the daemon that ran has been told to end, this one goes on in its place");
-    Ok(())
+    Ok(mark.ok())
 }
 
 /// What this one goes on with has to be the other's.

@@ -2,10 +2,20 @@
 
 mod other_layout;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs::{self, File},
+    iter,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use netd_common::ABI_VERSION;
-use netd_tests::{family::Family, topology::World};
+use netd_tests::{
+    condition::now, daemon::binary, family::Family, process::run_in, topology::World,
+};
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::restarts::{Web, knowledge};
 
@@ -41,6 +51,45 @@ fn a_daemon_takes_over_from_the_one_that_runs() {
     let created = world.netd("network inspect back").is_ok();
     assert!(created || !answered, "an answer was given for what was not done");
     web.check(&world);
+}
+
+#[test]
+fn clients_wait_for_a_daemon_that_takes_over_and_for_no_other() {
+    let mut world = World::new();
+    let (host, socket) = (world.host.path().to_owned(), world.daemon.socket());
+    let ask = || {
+        let socket = socket.to_string_lossy();
+        let line = ["network", "ls", "--socket", &socket];
+        run_in(&host, &binary().to_string_lossy(), &line, "")
+    };
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let asked = iter::from_fn(|| (!is_over.load(Ordering::Relaxed)).then(ask));
+            // One that the old daemon has not answered may have been heard all the same.
+            asked.filter(|outcome| outcome.status == Some(3)).count()
+        });
+        for _ in 0..3 {
+            assert!(world.daemon.take_over().success());
+        }
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(asking.join().unwrap(), 0, "clients that nobody answered at the socket");
+    });
+    let mark = socket.with_file_name("sock.takeover");
+    assert!(!mark.exists());
+
+    // A daemon that comes late, and one that does not come.
+    world.daemon.kill();
+    let file = File::create(&mark).unwrap();
+    let lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+    let mut client = world.daemon.begin("network ls");
+    world.daemon.start();
+    assert!(client.wait().success());
+    world.daemon.kill();
+    drop(lock);
+    let start = now();
+    assert_eq!(ask().status, Some(3));
+    assert!(start.elapsed() < Duration::from_secs(5), "a mark without a lock is waited for");
 }
 
 #[test]

@@ -9,11 +9,11 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::{CliError, GlobalArgs, one, output::Output};
+use super::{CliError, GlobalArgs, connect::connect, one, output::Output};
 use crate::{
     api::{ImportInfo, Request, StateText},
     backup::Backup,
-    client::{Client, ClientError},
+    client::ClientError,
     config::RunOptions,
     ipam,
     store::Store,
@@ -55,7 +55,7 @@ impl StateCommand {
 }
 
 fn export(args: &ExportArgs, global: &GlobalArgs, out: &mut dyn Write) -> Result<(), CliError> {
-    let text = match Client::connect(global.socket()) {
+    let text = match connect(global.socket()) {
         Err(ClientError::NotReachable { .. }) => stored(args)?,
         client => one::<StateText>(&mut client?, Request::StateExport)?.text,
     };
@@ -77,7 +77,7 @@ fn stored(args: &ExportArgs) -> Result<String, CliError> {
 
 fn import(path: PathBuf, output: &mut Output<'_>, global: &GlobalArgs) -> Result<(), CliError> {
     let text = file::read(&path)?;
-    let mut client = Client::connect(global.socket())?;
+    let mut client = connect(global.socket())?;
     let info: ImportInfo = one(&mut client, Request::StateImport { text })?;
     show(&info, output)?;
     output.flush()?;

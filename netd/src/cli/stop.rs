@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{CliError, GlobalArgs};
+use super::{CliError, GlobalArgs, connect::connect};
 use crate::{
     api::{Item, Request},
-    client::{Client, ClientError},
+    client::ClientError,
     config::RunOptions,
 };
 
@@ -38,7 +38,7 @@ pub enum Stopped {
 }
 
 pub(super) fn run(args: &StopArgs, global: &GlobalArgs) -> Result<Stopped, CliError> {
-    let mut client = match Client::connect(global.socket()) {
+    let mut client = match connect(global.socket()) {
         Err(ClientError::NotReachable { .. }) if args.detach => {
             return Ok(Stopped::NoDaemon(RunOptions {
                 config: args.config.clone(),
