@@ -405,7 +405,12 @@ pub fn iperf3(from: &Namespace, to: SocketAddr, transport: Transport, options: &
     let (ip, port) = (to.ip(), to.port());
     let line =
         format!("iperf3 --json --connect-timeout 5000 --client {ip} --port {port} {udp} {options}");
-    let json = from.run(&line).json();
+    // A server may be a moment busy with the end of the test before, and takes no second one.
+    let json = eventually_some("an iperf3 server that is not busy", || {
+        let json = from.run(&line).json();
+        let error = json["error"].as_str().unwrap_or_default();
+        (!error.contains("busy running a test")).then_some(json)
+    });
     let end = &json["end"];
     let received = [&end["sum_received"]["bytes"], &end["sum"]["bytes"]];
     received.iter().find_map(|bytes| bytes.as_u64()).unwrap_or_else(|| panic!("{json}"))
