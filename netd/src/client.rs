@@ -6,6 +6,7 @@ use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -30,6 +31,10 @@ pub enum ClientError {
     NotReachable { path: PathBuf, source: io::Error },
     #[error("the socket {path} is closed to you: become root or a member of the group netd")]
     NotPermitted { path: PathBuf },
+    #[error(
+        "the daemon at {path} does not answer; kill it and start it again, which no packet notices"
+    )]
+    NoAnswer { path: PathBuf },
     #[error("the daemon at {path} broke off: {source}; see its log")]
     BrokeOff { path: PathBuf, source: io::Error },
     #[error(
@@ -62,6 +67,15 @@ impl Client {
             }
         })?;
         Ok(Self { reader: BufReader::new(stream), path: path.to_owned() })
+    }
+
+    /// Waits no longer than this for a piece of an answer.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn set_patience(&self, patience: Duration) -> Result<(), ClientError> {
+        let set = self.reader.get_ref().set_read_timeout(Some(patience));
+        set.map_err(|source| self.broke_off(source))
     }
 
     /// The number of the daemon's process; none where it cannot be seen from here, as from a container.
@@ -97,7 +111,12 @@ impl Client {
     }
 
     fn broke_off(&self, source: io::Error) -> ClientError {
-        ClientError::BrokeOff { path: self.path.clone(), source }
+        let path = self.path.clone();
+        if source.kind() == io::ErrorKind::WouldBlock {
+            ClientError::NoAnswer { path }
+        } else {
+            ClientError::BrokeOff { path, source }
+        }
     }
 }
 

@@ -22,7 +22,10 @@ use netd_tests::{
     prog::object_path,
     topology::{UPLINK, World},
 };
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::signal::Signal,
+};
 use serde_json::Value;
 
 /// Runs the doctor for the world's daemon, whether it runs or not.
@@ -83,6 +86,9 @@ fn a_host_is_well_with_and_without_a_daemon() {
     let _web = world.container("web", "front", "-p 8080:80");
     let held = "networks: 1, published ports: 1";
     expect(&world, &["runs, and answers at", held]);
+    world.daemon.signal(Signal::SIGSTOP);
+    let shown = doctor(&world, "--quiet");
+    assert!(shown.stdout.contains("does not answer"), "{shown}");
     // Killed, it leaves a store that the next one is to mend, and pins.
     world.daemon.kill();
     expect(&world, &["does not run", held]);

@@ -223,10 +223,19 @@ fn the_mac_address_of_a_bridge_is_put_back() {
     let link = || world.host.run(&format!("ip -json link show dev {bridge}")).json();
     let mac = link()[0]["address"].as_str().unwrap().to_owned();
     let change = format!("link set {bridge} address {OTHER}");
+    // As whatever the host asks for with the other one teaches them.
+    let learned = Family::BOTH.map(|family| {
+        let gateway = gateway(family, 1);
+        format!("neigh replace {gateway} lladdr {OTHER} dev eth0 nud reachable")
+    });
+    web.container.namespace.ip(&learned.each_ref().map(String::as_str));
     world.host.ip(&[&change]);
     eventually("the containers' gateway has its MAC address", || link()[0]["address"] == *mac);
     let said = || world.daemon.log().matches("bridge's MAC address set again").count();
     assert_eq!(said(), 1);
+    for family in Family::BOTH {
+        assert!(pings_at_once(&web.container.namespace, family.client()), "{family}");
+    }
     web.check(&world);
 
     world.daemon.kill();

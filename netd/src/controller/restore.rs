@@ -141,9 +141,8 @@ impl Controller {
     async fn mend_bridge(&self, network: &Network, link: &Link) -> Result<(), RequestError> {
         let (ifindex, mac, gateways) =
             (link.ifindex, network.bridge_mac(), network.bridge_addresses());
-        // First: containers send to the one that they have learned, and hear of no other.
         if link.mac != Some(mac.0) {
-            self.netlink.set_mac(ifindex, mac.0).await?;
+            self.netlink.restore_mac(link, mac.0).await?;
             info!(network = network.name, %mac, "bridge's MAC address set again");
         }
         if !self.host.has_addresses(ifindex, &gateways) {

@@ -79,6 +79,14 @@ impl Netlink {
         self.set_up(link.ifindex).await
     }
 
+    /// Gives a bridge its MAC address back and tells its containers, which may have learned another one meanwhile:
+    /// the kernel sends gratuitous ARP and unsolicited neighbour advertisements when the address is set
+    /// (`arp_notify`, `ndisc_notify`).
+    pub async fn restore_mac(&self, link: &Link, mac: [u8; 6]) -> Result<(), NetlinkError> {
+        sysctl::apply(&notifications(&link.name))?;
+        self.set_mac(link.ifindex, mac).await
+    }
+
     /// Gives a bridge the wanted addresses and takes away others that netd put there.
     ///
     /// Link-local IPv6 addresses and those that someone else added stay. After an error, calling
@@ -113,6 +121,12 @@ impl Netlink {
 
 fn is_link_local(net: IpNet) -> bool {
     matches!(net.addr(), IpAddr::V6(addr) if addr.is_unicast_link_local())
+}
+
+fn notifications(ifname: &str) -> [Sysctl; 2] {
+    let why = "containers learn their gateway's MAC address again";
+    let notify = |family, key| Sysctl::of_link(family, ifname, key, "1", why).if_present();
+    [notify(Family::V4, "arp_notify"), notify(Family::V6, "ndisc_notify")]
 }
 
 /// What a bridge needs whatever the defaults of the host are.

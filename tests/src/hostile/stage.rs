@@ -36,6 +36,10 @@ const NETWORKS: [(u8, &str, Kind, &str); 4] = [
     (4, "inner", Kind::Internal, "--internal"),
 ];
 
+/// The host's ports that lead to containers, and the one behind them.
+#[cfg(test)]
+pub(super) const HOST_PORTS: [u16; 5] = [8081, 8082, 8083, 8084, PORT];
+
 /// The containers: name, the number of their network, the last part of their addresses, and the host's
 /// port that leads to them.
 const CONTAINERS: [(&str, u8, u8, Option<u16>); 7] = [

@@ -13,6 +13,12 @@ pub const WORLD_PORT: u16 = 9000;
 /// The source port of the controls.
 pub const CONTROL_PORT: u16 = 40_000;
 
+/// The ports that the attack sends from.
+pub(super) const SOURCE_PORTS: [u16; 8] =
+    [CONTROL_PORT, CONTROL_PORT + 1, 40_002, WORLD_PORT, 80, 8080, 53, 0];
+/// Those that it sends to where nobody publishes them.
+pub(super) const PORTS: [u16; 8] = [WORLD_PORT, CONTROL_PORT, 53, 67, 547, 1, 0, 65_535];
+
 /// ICMP types of errors.
 const ERRORS: [(u8, u8); 5] = [(3, 1), (11, 3), (12, 4), (5, 2), (4, 1)];
 /// Others that mean something, but for echo and discovery.
@@ -58,7 +64,7 @@ pub fn random(
     payload: &[u8],
     random: &mut Random,
 ) -> Datagram {
-    let sport = random.pick(&[CONTROL_PORT, CONTROL_PORT + 1, 40_002, WORLD_PORT, 80, 8080, 53, 0]);
+    let sport = random.pick(&SOURCE_PORTS);
     let dport = port(scene, random);
     let (src, dst) = (SocketAddr::new(src, sport), SocketAddr::new(dst, dport));
     let (name, kind) = kind(Family::of(src.ip()), random);
@@ -98,7 +104,7 @@ fn port(scene: &Scene, random: &mut Random) -> u16 {
     match random.below(6) {
         0..=2 => random.pick(&published).host_port,
         3 => random.pick(&published).port,
-        _ => random.pick(&[WORLD_PORT, CONTROL_PORT, 53, 67, 547, 1, 0, 65_535]),
+        _ => random.pick(&PORTS),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The networks and published ports: from the daemon, or from the store where none runs.
 
+use std::time::Duration;
+
 use crate::{
     api::{EndpointInfo, Item, NetworkInfo, Request, UnexpectedItem},
     client::{Client, ClientError},
@@ -9,6 +11,9 @@ use crate::{
     model::{Endpoint, Network, PublishedPort},
     store::{Store, StoreError},
 };
+
+/// How long the daemon may take to answer: far longer than it takes to make a network.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What there is, or is to be.
 pub(super) fn wanted(config: &Config, daemon: Option<&Daemon>) -> Wanted {
@@ -61,6 +66,7 @@ enum AskError {
 /// Asks the daemon, which has the store for itself.
 fn ask(config: &Config) -> Result<Wanted, AskError> {
     let mut client = Client::connect(&config.daemon.socket)?;
+    client.set_patience(PATIENCE)?;
     let networks: Vec<NetworkInfo> = all(&mut client, Request::NetworkList)?;
     let endpoints: Vec<EndpointInfo> = all(&mut client, Request::EndpointList)?;
     Ok(Wanted {

@@ -31,14 +31,20 @@ pub(super) fn trick(family: Family, whole: &[u8], random: &mut Random) -> Tricke
     // earlier one. It is to be one for the same ports, so that it is judged as that would be: twelve of the bits are
     // made of them.
     let ports = payload.iter().take(4).fold(0, |ports: u32, byte| ports << 8 | u32::from(*byte));
-    let hash = ports.wrapping_mul(0x9e37_79b1).to_be_bytes();
-    number[0] = hash[0];
-    number[1] = hash[1] & 0xf0 | number[1] & 0x0f;
+    let [first, second] = number_of_ports(ports);
+    number[0] = first;
+    number[1] = second | number[1] & 0x0f;
     let fragment = |piece| match family {
         Family::V4 => v4(header, number, piece),
         Family::V6 => v6(header, number, piece),
     };
     (name, pieces.into_iter().map(fragment).collect())
+}
+
+/// Twelve bits, then four that are zero: others for each pair of ports that the attack uses.
+fn number_of_ports(ports: u32) -> [u8; 2] {
+    let [first, second, ..] = ports.wrapping_mul(0x9e37_79bb).to_be_bytes();
+    [first, second & 0xf0]
 }
 
 /// RFC 791 section 3.1.
@@ -58,4 +64,25 @@ fn v6(header: &[u8], number: [u8; 4], (offset, payload, is_followed): Piece<'_>)
     bytes[6] = 44;
     set_length(Family::V6, &mut bytes);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::number_of_ports;
+    use crate::hostile::{
+        stage::HOST_PORTS,
+        transport::{PORTS, SOURCE_PORTS},
+    };
+
+    #[test]
+    fn no_two_pairs_of_ports_have_one_number() {
+        let destinations: BTreeSet<u16> = PORTS.into_iter().chain(HOST_PORTS).collect();
+        let pair =
+            |source| destinations.iter().map(move |to| u32::from(source) << 16 | u32::from(*to));
+        let pairs: Vec<u32> = SOURCE_PORTS.into_iter().flat_map(pair).collect();
+        let numbers: BTreeSet<[u8; 2]> = pairs.iter().copied().map(number_of_ports).collect();
+        assert_eq!(numbers.len(), pairs.len());
+    }
 }
