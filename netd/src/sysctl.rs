@@ -2,19 +2,21 @@
 //!
 //! A setting is read first and written only where it differs, so keeping them costs nothing and a
 //! host that is set up already sees no write. `/proc/sys/net` shows the network namespace of the
-//! thread that opens it. The kernel remembers one for each namespace, all under one name and one parent, and looks
-//! through them one after the other: with a thousand sandboxes that takes the most time of a small request. So a
-//! thread looks it up once, and says when it [has moved](has_moved) to another namespace.
+//! thread that opens something below it. The kernel remembers an `ipv4` and an `ipv6` for each namespace, all of
+//! one parent, and looks through them one after the other: with a thousand sandboxes that takes the most time of a
+//! small request. So a thread looks each up once, and says when it [has moved](has_moved) to another namespace.
 
 use std::{
     cell::RefCell,
+    collections::{BTreeMap, btree_map::Entry},
+    ffi::OsString,
     fs::File,
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use nix::{
-    fcntl::{OFlag, openat},
+    fcntl::{AT_FDCWD, OFlag, openat},
     sys::stat::Mode,
     unistd::{AccessFlags, access},
 };
@@ -22,8 +24,8 @@ use nix::{
 const NET: &str = "/proc/sys/net";
 
 thread_local! {
-    /// The folder of the namespace that the thread is in.
-    static FOLDER: RefCell<Option<File>> = const { RefCell::new(None) };
+    /// The folders below [`NET`] of the namespace that the thread is in, by their names.
+    static FOLDERS: RefCell<BTreeMap<OsString, File>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// A setting that netd needs.
@@ -135,7 +137,7 @@ pub fn apply(sysctls: &[Sysctl]) -> Result<Vec<Change>, ApplyError> {
 
 /// To be called by a thread that has entered another network namespace.
 pub fn has_moved() {
-    FOLDER.take();
+    FOLDERS.take();
 }
 
 /// Reads a setting.
@@ -153,14 +155,17 @@ fn write(path: &Path, value: &str) -> io::Result<()> {
 }
 
 fn open(path: &Path, flags: OFlag) -> io::Result<File> {
-    FOLDER.with_borrow_mut(|folder| {
-        let folder = match folder.take() {
-            Some(known) => folder.insert(known),
-            None => folder.insert(File::open(NET)?),
+    let flags = flags | OFlag::O_CLOEXEC;
+    let mut parts = path.strip_prefix(NET).unwrap_or(Path::new("")).components();
+    let Some(folder) = parts.next() else {
+        return Ok(openat(AT_FDCWD, path, flags, Mode::empty())?.into());
+    };
+    FOLDERS.with_borrow_mut(|folders| {
+        let folder = match folders.entry(folder.as_os_str().to_owned()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(File::open(Path::new(NET).join(folder))?),
         };
-        // What lies elsewhere has an absolute path, which stays as it is.
-        let path = path.strip_prefix(NET).unwrap_or(path);
-        Ok(openat(&*folder, path, flags | OFlag::O_CLOEXEC, Mode::empty())?.into())
+        Ok(openat(&*folder, parts.as_path(), flags, Mode::empty())?.into())
     })
 }
 

@@ -1,11 +1,16 @@
 //! Opens the embedded object, with its maps from their pins where they exist.
 
-use std::io;
+use std::{
+    io,
+    panic::resume_unwind,
+    sync::{Mutex, PoisonError},
+    thread::{self, available_parallelism},
+};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapData, MapError, MapInfo},
-    programs::{Program, ProgramError},
+    programs::{Program, ProgramError, SchedClassifier},
 };
 use netd_common::names;
 use tracing::warn;
@@ -143,6 +148,41 @@ where
 {
     let map = kind(pinned_map(pins, name)?);
     map.try_into().map_err(|source| DatapathError::Map { name, source })
+}
+
+/// Loads programs, several side by side: verifying them takes most of the time of a start.
+pub(super) fn programs(ebpf: &mut Ebpf, names: &[&'static str]) -> Result<(), DatapathError> {
+    let wanted = ebpf.programs_mut().filter_map(|(name, program)| {
+        let name = names.iter().find(|wanted| **wanted == name)?;
+        Some((*name, program))
+    });
+    let waiting = Mutex::new(wanted.collect::<Vec<_>>());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let load_some = || -> Result<(), DatapathError> {
+        while let Some((name, program)) = next() {
+            load(program).map_err(program_error(name))?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let others = 1..available_parallelism().map_or(1, usize::from);
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, load_some).ok();
+        // Where there are no more threads to be had, this one does it all.
+        let others: Vec<_> = others.filter_map(spawn).collect();
+        let own = load_some();
+        let joined = others.into_iter().map(|it| it.join().unwrap_or_else(|it| resume_unwind(it)));
+        joined.fold(own, Result::and)
+    })
+}
+
+fn load(program: &mut Program) -> Result<(), ProgramError> {
+    if let Program::Xdp(program) = program {
+        program.load()
+    } else if let Program::CgroupSockAddr(program) = program {
+        program.load()
+    } else {
+        <&mut SchedClassifier>::try_from(program)?.load()
+    }
 }
 
 /// A program by its name in the object.

@@ -135,36 +135,46 @@ impl Programs {
 fn load_all(pins: &Pins, max_flows: u32) -> Result<(), DatapathError> {
     let mut ebpf = load::object(pins, max_flows)?;
     pins.renew_programs()?;
-    HOOKS.iter().try_for_each(|hook| load_hook(&mut ebpf, pins, hook))?;
+    let parts = HOOKS.iter().flat_map(|hook| parts_of(hook)).map(|(_, part)| part);
+    let sockets = SOCKET_HOOKS.iter().map(|(name, _)| *name);
+    let others = sockets.chain([names::FROM_WIRE]).chain(TABLE_PROGRAMS);
+    load::programs(&mut ebpf, &parts.chain(others).collect::<Vec<_>>())?;
+    HOOKS.iter().try_for_each(|hook| place_hook(&mut ebpf, pins, hook))?;
     for (name, _) in SOCKET_HOOKS {
         let program: &mut CgroupSockAddr = load::program(&mut ebpf, name)?;
-        program.load().map_err(program_error(name))?;
         pin(pins, name, |path| program.pin(path))?;
     }
-    let wire = names::FROM_WIRE;
-    let program: &mut Xdp = load::program(&mut ebpf, wire)?;
-    program.load().map_err(program_error(wire))?;
-    pin(pins, wire, |path| program.pin(path))?;
+    let program: &mut Xdp = load::program(&mut ebpf, names::FROM_WIRE)?;
+    pin(pins, names::FROM_WIRE, |path| program.pin(path))?;
     for name in TABLE_PROGRAMS {
         let program: &mut SchedClassifier = load::program(&mut ebpf, name)?;
-        program.load().map_err(program_error(name))?;
         pin(pins, name, |path| program.pin(path))?;
     }
     pins.make_programs_current()
 }
 
-/// Loads a hook's program for its device, and all that it hands packets over to. These have their places
-/// before it is attached; those of an earlier daemon are replaced one by one: all understand the same
-/// tables. The device's own is pinned last: it is there when all are.
+/// Loads a hook's programs and gives them their places.
 fn load_hook(ebpf: &mut Ebpf, pins: &Pins, hook: &'static str) -> Result<(), DatapathError> {
+    let parts = parts_of(hook).into_iter().map(|(_, part)| part);
+    load::programs(ebpf, &parts.collect::<Vec<_>>())?;
+    place_hook(ebpf, pins, hook)
+}
+
+/// The program of a hook's device, then those that it hands packets over to, each with its place.
+fn parts_of(hook: &str) -> Vec<(u32, &'static str)> {
+    let parts = (0..).zip(names::PARTS).skip_while(|(_, part)| *part != hook);
+    parts.take(Part::COUNT as usize).collect()
+}
+
+/// Gives a hook's programs their places, then pins them: those that packets are handed over to are there before the
+/// device's own is attached. Those of an earlier daemon are replaced one by one: all understand the same tables.
+/// The device's own is pinned last: it is there when all are.
+fn place_hook(ebpf: &mut Ebpf, pins: &Pins, hook: &'static str) -> Result<(), DatapathError> {
     let places = pinned_map(pins, names::PROGRAMS).map(Map::ProgramArray)?;
     let map_error = |source| DatapathError::Map { name: names::PROGRAMS, source };
     let mut places = ProgramArray::try_from(places).map_err(map_error)?;
-    let parts = (0..).zip(names::PARTS).skip_while(|(_, part)| *part != hook);
-    let parts: Vec<_> = parts.take(Part::COUNT as usize).collect();
-    for (place, part) in parts.into_iter().rev() {
+    for (place, part) in parts_of(hook).into_iter().rev() {
         let program: &mut SchedClassifier = load::program(ebpf, part)?;
-        program.load().map_err(program_error(part))?;
         fail_point::before_step();
         places.set(place, program.fd().map_err(program_error(part))?, 0).map_err(map_error)?;
         pin(pins, part, |path| program.pin(path))?;
