@@ -8,7 +8,7 @@ mod timeouts;
 use std::{
     io,
     num::NonZeroU32,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use ipnet::IpNet;
@@ -202,13 +202,21 @@ impl DaemonConfig {
     }
 }
 
-/// A path without symbolic links, of which the end may be missing.
+/// A path without symbolic links and `..`, of which the end may be missing: folders made there are none's links.
 fn real_path(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let existing = mounts::nearest_existing(&path);
-    let real = existing.canonicalize().unwrap_or_else(|_| existing.to_owned());
-    // Joining an empty path would end it in a slash.
-    real.components().chain(path.strip_prefix(existing).unwrap_or(&path).components()).collect()
+    let mut real = existing.canonicalize().unwrap_or_else(|_| existing.to_owned());
+    for part in path.strip_prefix(existing).unwrap_or(&path).components() {
+        match part {
+            Component::ParentDir => drop(real.pop()),
+            Component::Normal(_)
+            | Component::CurDir
+            | Component::RootDir
+            | Component::Prefix(_) => real.push(part),
+        }
+    }
+    real
 }
 
 impl Default for DaemonConfig {

@@ -163,6 +163,7 @@ fn pins_and_state_are_apart() {
     check("/nowhere/a", "/nowhere/a", false);
     check("/nowhere/a/", "/nowhere/a/b", false);
     check("/nowhere/a/b", "/nowhere/./a", false);
+    check("/nowhere/b/../a/c", "/nowhere/a", false);
     // A link that every Linux has.
     check("/proc/self", &format!("/proc/{}/fd", std::process::id()), false);
 }
