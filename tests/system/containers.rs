@@ -13,9 +13,12 @@ use netd_tests::{
     },
     condition::{eventually, eventually_some},
     family::Family,
-    servers,
+    servers::{self, Server},
     topology::{Container, World, at, gateway},
 };
+
+/// A source port for more than one connection.
+const SOURCE: u16 = 40_000;
 
 /// Has the host drop what its stack forwards, as a strict firewall does. It lets neighbours find each
 /// other: where br_netfilter is loaded, a bridge asks it about IPv6's discovery, though not about ARP.
@@ -188,15 +191,30 @@ fn allowed_networks_exchange_packets_as_by_a_router_until_they_are_disallowed() 
     }
 }
 
+/// A container whose neighbour publishes a port of TCP and one of UDP.
+struct Neighbours {
+    _servers: [Server; 2],
+    web: Container,
+    app: Container,
+    world: World,
+}
+
+impl Neighbours {
+    fn new() -> Self {
+        let world = World::new();
+        world.network("front", 1, "");
+        let web = world.container("web", "front", "-p 8080:80 -p 9000:9000/udp");
+        let app = world.container("app", "front", "");
+        let nginx = servers::nginx(&web.namespace, &[80]);
+        let echo = servers::udp_echo(&web.namespace, 9000);
+        Self { _servers: [nginx, echo], web, app, world }
+    }
+}
+
 #[test]
 fn a_neighbour_is_reached_directly_and_by_its_published_port_from_one_source_port() {
-    const SOURCE: u16 = 40_000;
-    let world = World::new();
-    world.network("front", 1, "");
-    let web = world.container("web", "front", "-p 8080:80 -p 9000:9000/udp");
-    let app = world.container("app", "front", "");
-    let _nginx = servers::nginx(&web.namespace, &[80]);
-    let _echo = servers::udp_echo(&web.namespace, 9000);
+    let neighbours = Neighbours::new();
+    let Neighbours { world, web, app, .. } = &neighbours;
     for family in Family::BOTH {
         let own = world.address("web", family);
         let open = |to| Connection::open_from(&app.namespace, SOURCE, to);
@@ -217,13 +235,8 @@ fn a_neighbour_is_reached_directly_and_by_its_published_port_from_one_source_por
 
 #[test]
 fn a_switched_connection_outlives_one_to_the_neighbours_published_port_from_the_same_port() {
-    const SOURCE: u16 = 40_000;
-    let world = World::new();
-    world.network("front", 1, "");
-    let web = world.container("web", "front", "-p 8080:80 -p 9000:9000/udp");
-    let app = world.container("app", "front", "");
-    let _nginx = servers::nginx(&web.namespace, &[80]);
-    let _echo = servers::udp_echo(&web.namespace, 9000);
+    let neighbours = Neighbours::new();
+    let Neighbours { world, web, app, .. } = &neighbours;
     for family in Family::BOTH {
         let own = world.address("web", family);
         let open = |to| Connection::open_from(&app.namespace, SOURCE, to);
@@ -244,7 +257,6 @@ fn a_switched_connection_outlives_one_to_the_neighbours_published_port_from_the_
 
 #[test]
 fn a_restarted_container_is_reached_at_once_from_the_same_source_ports() {
-    const SOURCE: u16 = 40_000;
     const OPTIONS: &str = "--ip 10.77.1.9 --ip6 fd77:1::9 -p 8080:80 -p 9000:9000/udp";
     let world = World::new();
     world.network("front", 1, "");
@@ -289,7 +301,6 @@ fn a_restarted_container_is_reached_at_once_from_the_same_source_ports() {
 
 #[test]
 fn flows_from_an_address_that_nobody_had_end_when_somebody_gets_it() {
-    const SOURCE: u16 = 40_000;
     let world = World::new();
     world.network("front", 1, "");
     let app = world.container("app", "front", "");
