@@ -1,6 +1,6 @@
 //! `netd run`: puts the parts together and turns the event loop.
 
-use std::{future, io, path::Path, sync::mpsc as sync_mpsc, thread, time::Duration};
+use std::{future, io, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use crate::{
     config::RunOptions,
     controller::{Controller, Next, Parts},
-    datapath::{conntrack::Conntrack, expiry},
+    datapath::{conntrack::Conntrack, expiry::Expiry},
     fail_point,
     ids::Urandom,
     locks, mounts,
@@ -79,27 +79,21 @@ async fn serve(options: &RunOptions, takeover: bool) -> Result<()> {
     let monitor = Monitor::open()?;
     let netns_cookie = netns_cookie()?;
     let socket = config.daemon.socket.clone();
+    // Before anything is made that would stay if there were no thread.
+    let expiry = Expiry::new().context("no thread for the expiry of flows")?;
     let parts = Parts { store, stored, ids, config, netns_cookie, netlink, monitor };
     let mut controller = Controller::start(parts, &cgroup).await?;
     traces.keep();
 
-    // Before any other thread is started: each has capabilities of its own, and inherits these.
     privileges::drop_unneeded().context("capabilities cannot be dropped")?;
-    let conntrack = Conntrack::open(controller.pins())?;
-    let (stop, stopped) = sync_mpsc::channel();
-    let expiry = thread::Builder::new()
-        .name("expiry".to_owned())
-        .spawn(move || expiry::run(conntrack, &stopped))
-        .context("no thread for the expiry of flows")?;
+    expiry.begin(Conntrack::open(controller.pins())?);
     let (sender, commands) = mpsc::channel(COMMANDS);
     // The loop ends with the receiver of commands; the server then lets the last answers out.
     let (result, ()) = tokio::join!(
         turn(&mut controller, options, signals, commands),
         server::serve(listener, sender)
     );
-    drop(stop);
-    // It ends at once: it waits for nothing but the channel.
-    let _ = expiry.join();
+    expiry.end();
     remove_socket(&socket);
     result
 }

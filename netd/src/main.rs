@@ -78,5 +78,7 @@ fn log_to_stderr(global: &GlobalArgs, is_daemon: bool) {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(global.is_colored(&io::stderr()))
+        // Where nobody reads the log any more it cannot be said there either, and trying to would end the daemon.
+        .log_internal_errors(false)
         .init();
 }

@@ -47,7 +47,7 @@ fn pins_that_cannot_be_made_stop_the_daemon_and_nothing_else() {
 
 #[test]
 fn a_table_that_there_is_no_memory_for_stops_the_daemon_and_nothing_else() {
-    let group = MemoryGroup::new(64 << 20);
+    let group = ControlGroup::of_memory(64 << 20);
     let mut world = World::without_daemon("[datapath]\nmax_flows = 16777216\n");
     let before = links(&world);
     world.daemon.spawn_by(&group.wrapper(), &[]);
@@ -63,29 +63,72 @@ fn a_table_that_there_is_no_memory_for_stops_the_daemon_and_nothing_else() {
     Web::new(&world).check(&world);
 }
 
+#[test]
+fn a_start_without_a_thread_for_expiry_leaves_nothing() {
+    let group = ControlGroup::of_threads(1);
+    let mut world = World::without_daemon("");
+    let before = links(&world);
+    world.daemon.spawn_by(&group.wrapper(), &[]);
+    assert!(!world.daemon.is_ready_or_ended());
+    assert_eq!(world.daemon.wait().code(), Some(1), "{}", world.daemon.log());
+    assert!(world.daemon.log().contains("no thread"), "{}", world.daemon.log());
+    assert!(!world.daemon.bpffs().exists());
+    assert!(!world.daemon.socket().exists());
+    assert_eq!(links(&world), before);
+    world.daemon.start();
+    Web::new(&world).check(&world);
+}
+
+#[test]
+fn a_daemon_whose_log_nobody_reads_any_more_goes_on() {
+    let mut world = World::without_daemon("");
+    let until_ready = "exec \"$@\" 2> >(sed -u /ready/q)";
+    world.daemon.start_by(&["bash", "-c", until_ready, "bash"]);
+    let web = Web::new(&world);
+    for _ in 0..5 {
+        world.netd("network create back").ok();
+        world.netd("network rm back").ok();
+    }
+    web.check_new_flows(&world);
+    world.daemon.signal(Signal::SIGTERM);
+    assert!(world.daemon.wait().success());
+}
+
 /// The devices of the host, and what is on them.
 fn links(world: &World) -> String {
     world.host.run("ip -details -oneline link").ok()
 }
 
-/// A control group whose processes have little memory, the kernel's on their behalf included.
-struct MemoryGroup {
+/// A control group whose processes have little of something.
+struct ControlGroup {
     path: PathBuf,
 }
 
-impl MemoryGroup {
-    fn new(bytes: u64) -> Self {
-        let (first, second) = (Path::new("/sys/fs/cgroup/memory"), Path::new("/sys/fs/cgroup"));
-        let name = format!("netd-test-{}", process::id());
-        let (path, limit) = if first.join("memory.limit_in_bytes").exists() {
-            (first.join(name), "memory.limit_in_bytes")
+impl ControlGroup {
+    /// With little memory, the kernel's on their behalf included.
+    fn of_memory(bytes: u64) -> Self {
+        Self::new("memory", ["memory.limit_in_bytes", "memory.max"], bytes)
+    }
+
+    /// With few threads and processes.
+    fn of_threads(threads: u64) -> Self {
+        Self::new("pids", ["pids.max"; 2], threads)
+    }
+
+    /// Of a controller, whose limit has a name in the first version of control groups and one in the second.
+    fn new(controller: &str, limits: [&str; 2], limit: u64) -> Self {
+        let second = Path::new("/sys/fs/cgroup");
+        let first = second.join(controller);
+        let name = format!("netd-test-{controller}-{}", process::id());
+        let (path, file) = if first.join("cgroup.procs").exists() {
+            (first.join(name), limits[0])
         } else {
-            fs::write(second.join("cgroup.subtree_control"), "+memory").unwrap();
-            (second.join(name), "memory.max")
+            fs::write(second.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
+            (second.join(name), limits[1])
         };
         fs::create_dir(&path).unwrap();
         let this = Self { path };
-        fs::write(this.path.join(limit), bytes.to_string()).unwrap();
+        fs::write(this.path.join(file), limit.to_string()).unwrap();
         this
     }
 
@@ -96,7 +139,7 @@ impl MemoryGroup {
     }
 }
 
-impl Drop for MemoryGroup {
+impl Drop for ControlGroup {
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.path);
     }

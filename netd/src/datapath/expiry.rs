@@ -6,7 +6,9 @@
 //! then in the next.
 
 use std::{
-    sync::mpsc::{Receiver, RecvTimeoutError},
+    io,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -22,7 +24,10 @@ use netd_common::{
 use tracing::{info, warn};
 
 use super::{DatapathError, conntrack::Conntrack, flow_counts::Fullness};
-use crate::clock::{self, Stopwatch};
+use crate::{
+    clock::{self, Stopwatch},
+    privileges,
+};
 
 /// How much longer a pause is than the scan before it: expiry takes at most 1 % of one CPU, and 10 % while
 /// a table is nearly full.
@@ -31,12 +36,53 @@ const PAUSE_UNDER_PRESSURE: u32 = 10;
 const MIN_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Scans until the sender of `stop` is gone. A table that fills up is scanned without waiting for the end
+/// The thread. Dropping it while there is no table yet ends it.
+#[derive(Debug)]
+pub(crate) struct Expiry {
+    thread: JoinHandle<()>,
+    tables: Sender<Conntrack>,
+}
+
+impl Expiry {
+    /// Makes the thread, which waits for its table.
+    ///
+    /// # Errors
+    /// Where there is no thread to be had.
+    pub(crate) fn new() -> io::Result<Self> {
+        let (tables, given) = channel();
+        let thread = thread::Builder::new().name("expiry".to_owned()).spawn(move || run(&given))?;
+        Ok(Self { thread, tables })
+    }
+
+    /// Gives the thread its table.
+    pub(crate) fn begin(&self, conntrack: Conntrack) {
+        // One that has ended has said why.
+        let _ = self.tables.send(conntrack);
+    }
+
+    /// Ends the thread: at once, but for a scan.
+    pub(crate) fn end(self) {
+        drop(self.tables);
+        let _ = self.thread.join();
+    }
+}
+
+fn run(tables: &Receiver<Conntrack>) {
+    let Ok(conntrack) = tables.recv() else { return };
+    // Those of the thread, which is older than what the daemon has given up.
+    if let Err(error) = privileges::drop_unneeded() {
+        warn!(%error, "capabilities cannot be dropped: flows do not expire");
+        return;
+    }
+    expire(conntrack, tables);
+}
+
+/// Scans until the sender of tables is gone. A table that fills up is scanned without waiting for the end
 /// of the pause.
-pub(crate) fn run(mut conntrack: Conntrack, stop: &Receiver<()>) {
+fn expire(mut conntrack: Conntrack, tables: &Receiver<Conntrack>) {
     let mut told = [Pressure::None; 2];
     let (mut last, mut rest) = (Stopwatch::start(), MIN_PAUSE);
-    while stop.recv_timeout(MIN_PAUSE) == Err(RecvTimeoutError::Timeout) {
+    while matches!(tables.recv_timeout(MIN_PAUSE), Err(RecvTimeoutError::Timeout)) {
         let pressure = tell_pressure(&conntrack, &mut told);
         let pause = if pressure == Pressure::None { rest } else { rest / PAUSE_UNDER_PRESSURE };
         if last.elapsed() < pause.min(MAX_PAUSE) {
