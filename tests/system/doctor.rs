@@ -117,6 +117,8 @@ fn findings_have_stable_fields_and_words_have_colours_if_asked() {
 /// Everything on the host that a doctor could have changed.
 fn state(world: &World) -> String {
     let mut text = String::new();
+    // As it stands among the mounts.
+    let own = format!("{} ", world.daemon.bpffs().display());
     for line in [
         "ip -oneline link",
         "ip -oneline address",
@@ -131,7 +133,8 @@ fn state(world: &World) -> String {
         let lines = world.host.run(line).ok();
         // Counted down meanwhile, the time, or another test's.
         let is_steady = |line: &&str| {
-            !["expires", "#", "/run/netns", "/tmp"].iter().any(|word| line.contains(word))
+            let words = ["expires", "#", "/run/netns", "/tmp", "/netd-test-"];
+            line.contains(&own) || !words.iter().any(|word| line.contains(word))
         };
         text.extend(lines.lines().filter(is_steady).flat_map(|line| [line, "\n"]));
     }
@@ -291,6 +294,19 @@ fn strict_filters_are_named_where_there_are_two_ways_out() {
     world.add_link("up1", "eth1");
     world.host.set_sysctl("ipv4/conf/up1/rp_filter", "0");
     check_mended(&world, "rp_filter", "finding", &[&[UPLINK, "strict"]]);
+}
+
+#[test]
+fn devices_that_do_not_forward_are_named() {
+    let world = World::new();
+    world.network("front", 1, "");
+    let bridge = world.netd("network inspect front --json").json()[0]["bridge"].take();
+    let bridge = bridge.as_str().unwrap();
+    assert_eq!(found(&world, "sysctls"), NOTHING);
+    for device in [UPLINK, bridge] {
+        world.host.set_sysctl(&format!("ipv4/conf/{device}/forwarding"), "0");
+        check_mended(&world, "sysctls", "finding", &[&[device, "does not forward"]]);
+    }
 }
 
 #[test]

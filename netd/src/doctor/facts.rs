@@ -163,6 +163,8 @@ pub(super) struct Sysctls {
     pub has_ipv6: bool,
     /// Uplinks whose `rp_filter` is strict.
     pub strict_uplinks: Vec<String>,
+    /// Uplinks and bridges that do not forward IPv4, though the host does.
+    pub not_forwarding: Vec<String>,
     /// Uplinks that forward IPv6 and are to lose the route that a router advertised.
     pub losing_routes: Vec<String>,
     /// The settings of `net.bridge` by which frames that a bridge switches meet the host's rules.

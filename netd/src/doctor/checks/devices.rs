@@ -123,7 +123,7 @@ pub(super) fn accept_ra(facts: &Facts) -> Verdicts<'_> {
 }
 
 /// A device as sysctl(8) takes it: the dots of `eth0.5` are written as slashes.
-fn dotted(ifname: &str) -> String {
+pub(super) fn dotted(ifname: &str) -> String {
     ifname.replace('.', "/")
 }
 

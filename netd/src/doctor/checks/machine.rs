@@ -1,6 +1,6 @@
 //! Checks of what netd runs on: the kernel, its file systems, and another daemon.
 
-use super::{Verdict, Verdicts, or_ok};
+use super::{Verdict, Verdicts, devices::dotted, or_ok};
 use crate::{
     datapath::probe::Loaded,
     doctor::facts::{Bpffs, Cgroup2, Daemon, Facts, Programs},
@@ -175,5 +175,13 @@ pub(super) fn sysctls(facts: &Facts) -> Verdicts<'_> {
             "sysctl -w net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0",
         ));
     }
+    found.extend(sysctls.not_forwarding.iter().map(|ifname| {
+        Verdict::finding(
+            format!(
+                "{ifname} does not forward IPv4: what comes by it is dropped on the stack's way"
+            ),
+            format!("sysctl -w net.ipv4.conf.{}.forwarding=1", dotted(ifname)),
+        )
+    }));
     Ok(or_ok(found, "forwarding is on, or netd switches it on"))
 }

@@ -55,6 +55,7 @@ fn healthy() -> Facts {
         sysctls: Sysctls {
             refused: Ok(Vec::new()),
             has_ipv6: true,
+            not_forwarding: Vec::new(),
             strict_uplinks: Vec::new(),
             losing_routes: Vec::new(),
             bridge_filters: Vec::new(),

@@ -76,12 +76,18 @@ pub(super) fn sysctls(
         && of("ipv6/conf/default/disable_ipv6").is_some_and(|off| off == "0");
     let required = sysctl::required(wanted.has_ipv6() && has_ipv6, &advertised);
     let refused = sysctl::refused(&required);
-    let names = uplinks.into_iter().map(|uplink| uplink.name);
+    let bridges = host
+        .iter()
+        .flat_map(|host| &host.links)
+        .filter(|link| link.kind.as_deref() == Some("bridge") && wanted.has_device(&link.name));
+    let bridges = bridges.map(|link| link.name.clone());
+    let names: Vec<String> = uplinks.into_iter().map(|uplink| uplink.name).collect();
     Sysctls {
         refused: needs_root(is_privileged)
             .map(|()| refused.iter().map(|error| Unknown::because(error).0).collect()),
         has_ipv6,
-        strict_uplinks: names.filter(|name| is_strict(name)).collect(),
+        not_forwarding: names.iter().cloned().chain(bridges).filter(|it| is_closed(it)).collect(),
+        strict_uplinks: names.into_iter().filter(|name| is_strict(name)).collect(),
         losing_routes: advertised.into_iter().filter(|name| is_losing_its_route(name)).collect(),
         bridge_filters: BRIDGE_FILTERS
             .into_iter()
@@ -103,6 +109,12 @@ fn is_strict(ifname: &str) -> bool {
         of(&format!("ipv4/conf/{name}/rp_filter")).and_then(|value| value.parse().ok()).unwrap_or(0)
     };
     value("all").max(value(ifname)) == 1_u8
+}
+
+/// What comes by a device is forwarded if that device forwards (`IN_DEV_FORWARD`). IPv6 asks for the host's setting alone.
+fn is_closed(ifname: &str) -> bool {
+    let has = |key: &str, wanted: &str| of(&format!("ipv4/{key}")).is_some_and(|it| it == wanted);
+    has("ip_forward", "1") && has(&format!("conf/{ifname}/forwarding"), "0")
 }
 
 /// A device that forwards heeds a router's advertisements only with `accept_ra` 2.
