@@ -6,9 +6,9 @@
 mod timeouts;
 
 use std::{
-    io,
+    fs, io,
     num::NonZeroU32,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use ipnet::IpNet;
@@ -18,7 +18,6 @@ use thiserror::Error;
 use crate::{
     ipam::{Pool, PoolError},
     model::{DatapathMode, NatMode},
-    mounts,
 };
 
 pub use timeouts::Timeouts;
@@ -202,18 +201,23 @@ impl DaemonConfig {
     }
 }
 
-/// A path without symbolic links and `..`, of which the end may be missing: folders made there are none's links.
+/// How many symbolic links the kernel follows in a path.
+const MOST_LINKS: u32 = 40;
+
+/// A path without symbolic links and `..`, whatever of it is missing.
 fn real_path(path: &Path) -> PathBuf {
+    let reversed = |path: &Path| path.components().rev().map(|it| it.as_os_str().into()).collect();
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let existing = mounts::nearest_existing(&path);
-    let mut real = existing.canonicalize().unwrap_or_else(|_| existing.to_owned());
-    for part in path.strip_prefix(existing).unwrap_or(&path).components() {
-        match part {
-            Component::ParentDir => drop(real.pop()),
-            Component::Normal(_)
-            | Component::CurDir
-            | Component::RootDir
-            | Component::Prefix(_) => real.push(part),
+    let mut rest: Vec<PathBuf> = reversed(&path);
+    let (mut real, mut links) = (PathBuf::new(), 0);
+    while let Some(part) = rest.pop() {
+        match fs::read_link(real.join(&part)) {
+            _ if part.as_os_str() == ".." => drop(real.pop()),
+            Ok(target) if links < MOST_LINKS => {
+                links += 1;
+                rest.extend::<Vec<PathBuf>>(reversed(&target));
+            }
+            _ => real.push(part),
         }
     }
     real

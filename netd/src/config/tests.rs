@@ -166,6 +166,11 @@ fn pins_and_state_are_apart() {
     check("/nowhere/b/../a/c", "/nowhere/a", false);
     // A link that every Linux has.
     check("/proc/self", &format!("/proc/{}/fd", std::process::id()), false);
+    let link = std::env::temp_dir().join(format!("netd-nested-{}", std::process::id()));
+    std::os::unix::fs::symlink("/nowhere/a", &link).unwrap();
+    check("/nowhere", &link.join("b/c").display().to_string(), false);
+    check("/nowhere/a/b", &link.join("../b").display().to_string(), true);
+    std::fs::remove_file(link).unwrap();
 }
 
 #[test]
