@@ -48,11 +48,21 @@ fn last_arrival(socket: &UdpSocket) -> Option<Instant> {
     loop {
         match socket.recv(&mut buffer) {
             Ok(_) => last = Some(now()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 return last;
             }
             Err(error) => panic!("{error}"),
         }
+    }
+}
+
+/// Says that it is over, also where a test fails: the thread that sends would be waited for without end.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -71,11 +81,10 @@ fn window(world: &World, stranger: &Container, victim: IpAddr, receiver: &UdpSoc
                 }
             });
         });
+        let _end = End(&done);
         let plugged = now();
         world.host.ip(&[&plug]);
-        let last = last_arrival(receiver);
-        done.store(true, Ordering::Relaxed);
-        last.map_or(Duration::ZERO, |last| last.duration_since(plugged))
+        last_arrival(receiver).map_or(Duration::ZERO, |last| last.duration_since(plugged))
     })
 }
 
