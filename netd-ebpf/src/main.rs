@@ -22,8 +22,10 @@ mod tables;
 mod verdict;
 mod words;
 
+use core::arch::asm;
+
 use aya_ebpf::{
-    bindings::xdp_action::XDP_PASS,
+    bindings::{bpf_func_id::BPF_FUNC_tail_call, xdp_action::XDP_PASS},
     macros::{cgroup_sock_addr, classifier, xdp},
     programs::{SockAddrContext, TcContext, XdpContext},
 };
@@ -141,25 +143,45 @@ hook! {
 }
 
 /// Goes on in a program of the hook, be it this one; comes back only where there is none.
-///
-/// Each index is a constant: the kernel makes a jump of the call then.
 #[inline(always)]
 fn hand_over<const PLACE: u32>(ctx: &TcContext, part: Part) {
-    // SAFETY: the programs in the map are classifiers, as this one is, and nothing that lives on this
-    // program's stack is of use to them.
-    let to = |part: Part| unsafe { PROGRAMS.tail_call(ctx, PLACE * Part::COUNT + part as u32) };
     match part {
-        Part::CommonV4 => to(Part::CommonV4),
-        Part::CommonV6 => to(Part::CommonV6),
-        Part::RareV4 => to(Part::RareV4),
-        Part::RareV6 => to(Part::RareV6),
+        Part::CommonV4 => tail_call::<PLACE, { Part::CommonV4 as u32 }>(ctx),
+        Part::CommonV6 => tail_call::<PLACE, { Part::CommonV6 as u32 }>(ctx),
+        Part::RareV4 => tail_call::<PLACE, { Part::RareV4 as u32 }>(ctx),
+        Part::RareV6 => tail_call::<PLACE, { Part::RareV6 as u32 }>(ctx),
+    }
+}
+
+/// One call for each index, which the compiler cannot make one of: the kernel makes a jump of a call whose
+/// index is always the same, and of any other one an indirect jump, which costs tens of nanoseconds where the
+/// processor is kept from guessing (`do_misc_fixups` in `kernel/bpf/verifier.c`, retpolines).
+#[inline(always)]
+fn tail_call<const PLACE: u32, const PART: u32>(ctx: &TcContext) {
+    // SAFETY: these are the arguments of `bpf_tail_call` and the registers that a helper may change. The
+    // programs in the map are classifiers, as this one is, and nothing that lives on this program's stack is
+    // of use to them.
+    unsafe {
+        asm!(
+            "r3 = {index}",
+            "call {helper}",
+            index = const PLACE * Part::COUNT + PART,
+            helper = const BPF_FUNC_tail_call,
+            inout("r1") ctx.skb.skb => _,
+            inout("r2") &raw const PROGRAMS => _,
+            out("r0") _,
+            out("r3") _,
+            out("r4") _,
+            out("r5") _,
+        );
     }
 }
 
 /// Goes on in the program that the netd which comes after has at this hook; comes back only where there is none.
 #[inline(always)]
 fn hand_down<const PLACE: u32>(ctx: &TcContext) {
-    // SAFETY: as above.
+    // SAFETY: the programs in the map are classifiers, as this one is, and nothing that lives on this
+    // program's stack is of use to them.
     unsafe { SUCCESSORS.tail_call(ctx, PLACE) };
 }
 
