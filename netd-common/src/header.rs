@@ -252,11 +252,11 @@ pub trait IpHeader: Sized {
     /// Where the header has the protocol of what follows.
     const PROTO_OFFSET: u32;
 
-    /// Reads and checks the header at `offset`.
+    /// Reads and checks the header at `offset` into `ip`.
     ///
     /// # Errors
     /// `Malformed` for a header that the kernel's own stack would refuse as well.
-    fn parse<P: Headers>(packet: &P, offset: u32) -> Result<Ip<Self>, Reason>;
+    fn parse<P: Headers>(packet: &P, offset: u32, ip: &mut Ip<Self>) -> Result<(), Reason>;
 
     /// Whether the packet at `offset` is for the program of rare ones ([`crate::parse::Kind`]).
     fn is_rare<P: Headers>(packet: &P, offset: u32) -> bool;

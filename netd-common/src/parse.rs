@@ -10,8 +10,6 @@ mod quote;
 mod rare;
 mod transport;
 
-use core::mem::MaybeUninit;
-
 pub use ip::{Fragment, Ip};
 pub use kind::{Common, Kind, Rare, is_rare};
 pub(crate) use quote::IPV4_CHECKSUM;
@@ -48,6 +46,9 @@ pub struct Trackable<'a, A> {
 }
 
 impl<A: Address> Parsed<A> {
+    /// What stands where nothing has been read.
+    pub(crate) const NONE: Self = Self { ip: Ip::NONE, transport: Transport::NONE, missing: None };
+
     /// The packet as one that can belong to a flow.
     ///
     /// # Errors
@@ -70,39 +71,35 @@ impl<A: Address> Parsed<A> {
     }
 }
 
-/// Reads both headers into `memory`; `None` where the IP header is broken.
+/// Reads both headers.
 ///
-/// Not inlined, and not kept on the stack: behind the call the verifier no longer tells one kind of header
-/// from another, so it walks what follows once and not once for each kind.
-#[inline(never)]
-pub fn read<'a, A: Address, K: Kind, P: Headers>(
+/// Not into the stack: of other memory the verifier forgets what lies in it, so that it walks what follows once and
+/// not once for each kind of header.
+///
+/// # Errors
+/// `Malformed` where the IP header is broken.
+#[inline(always)]
+pub fn read<A: Address, K: Kind, P: Headers>(
     packet: &P,
-    memory: &'a mut MaybeUninit<Parsed<A>>,
-) -> Option<&'a mut Parsed<A>> {
-    let mut ip = ip::<A, P>(packet).ok()?;
+    parsed: &mut Parsed<A>,
+) -> Result<(), Reason> {
+    let ip = &mut parsed.ip;
+    A::parse(packet, packet.network_offset(), ip)?;
     if !K::IS_RARE {
         // As the peek has seen; said here, so that no time is spent on reading it.
         ip.fragment = Fragment::NONE;
     }
     if K::IS_RARE && ip.has_options {
         packet.make_readable(ip.payload_offset + size_of::<TcpHeader>() as u32);
-        ip.has_source_route = A::has_source_route(packet, &ip);
+        ip.has_source_route = A::has_source_route(packet, ip);
     }
-    if K::IS_RARE && A::has_extensions(&ip) {
-        let parsed = memory.write(Parsed { ip, transport: Transport::NONE, missing: None });
-        let chain = A::read_extensions(packet, &mut parsed.ip);
-        match chain.and_then(|()| K::transport(packet, &parsed.ip)) {
-            Ok(transport) => parsed.transport = transport,
-            Err(missing) => parsed.missing = Some(missing),
-        }
-        return Some(parsed);
+    let whole =
+        if K::IS_RARE && A::has_extensions(ip) { A::read_extensions(packet, ip) } else { Ok(()) };
+    match whole.and_then(|()| K::transport(packet, &parsed.ip)) {
+        Ok(transport) => (parsed.transport, parsed.missing) = (transport, None),
+        Err(missing) => parsed.missing = Some(missing),
     }
-    // Every field gets a value: the verifier refuses to copy what nobody has written.
-    let (transport, missing) = match K::transport(packet, &ip) {
-        Ok(transport) => (transport, None),
-        Err(missing) => (Transport::NONE, Some(missing)),
-    };
-    Some(memory.write(Parsed { ip, transport, missing }))
+    Ok(())
 }
 
 /// Reads the source address, whatever else the IP header says.
@@ -111,13 +108,21 @@ pub fn source<A: Address, P: Headers>(packet: &P) -> Option<A> {
     packet.load(packet.network_offset() + A::SOURCE_OFFSET)
 }
 
+/// Reads the destination address, likewise.
+#[inline(always)]
+pub fn destination<A: Address, P: Headers>(packet: &P) -> Option<A> {
+    packet.load(packet.network_offset() + A::SOURCE_OFFSET + size_of::<A>() as u32)
+}
+
 /// Reads the IP header.
 ///
 /// # Errors
 /// `Malformed`, see [`IpHeader::parse`].
 #[inline(always)]
 pub fn ip<A: Address, P: Headers>(packet: &P) -> Result<Ip<A>, Reason> {
-    A::parse(packet, packet.network_offset())
+    let mut ip = Ip::NONE;
+    A::parse(packet, packet.network_offset(), &mut ip)?;
+    Ok(ip)
 }
 
 impl<A: Address> Trackable<'_, A> {

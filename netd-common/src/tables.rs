@@ -163,20 +163,21 @@ impl<A: Address> SocketTuple<A> {
 }
 
 /// Memory of one CPU for the packet that it works on. What every packet needs comes first.
+#[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Work<A> {
+pub struct Work<A: Address> {
     /// What is read of the packet.
-    pub parsed: MaybeUninit<Parsed<A>>,
-    /// What it becomes.
-    pub to: MaybeUninit<Translation<A>>,
+    pub parsed: Parsed<A>,
+    /// Its flow.
+    pub flow: FlowWork<A>,
     /// What is left to do to it then.
     pub afterwards: Afterwards,
     /// What is read of an ICMP error, and what it becomes.
     pub error: ErrorWork<A>,
     /// What a program that has judged the packet before has begun for it.
     pub begun: Begun,
-    /// The network whose subnet its source lies in.
-    pub source_network: Option<u16>,
+    /// The network whose subnet its source lies in, or [`Self::NO_NETWORK`].
+    source_network: u32,
     /// What is to be remembered of a fragment.
     pub remembered: Remembered<A>,
 }
@@ -193,8 +194,19 @@ pub enum Begun {
     Flow,
 }
 
+/// Memory for a look at the connection table.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct FlowWork<A: Address> {
+    /// The key of the packet's flow.
+    pub key: MaybeUninit<CtKey<A>>,
+    /// What its packets become.
+    pub to: MaybeUninit<Translation<A>>,
+}
+
 /// Memory for an ICMP error.
-pub struct ErrorWork<A> {
+#[derive(Clone, Copy)]
+pub struct ErrorWork<A: Address> {
     /// The packet that it quotes.
     pub quote: MaybeUninit<Quote<A>>,
     /// What packets of that one's flow become that go the error's way.
@@ -202,6 +214,22 @@ pub struct ErrorWork<A> {
 }
 
 impl<A: Address> Work<A> {
+    /// In place of a network's number. No `Option`: the compiler leaves unwritten what that of none would have
+    /// beside it, which the verifier refuses to read.
+    const NO_NETWORK: u32 = u32::MAX;
+
+    /// The network whose subnet the packet's source lies in.
+    #[inline(always)]
+    pub fn source_network(&self) -> Option<u16> {
+        (self.source_network != Self::NO_NETWORK).then_some(self.source_network as u16)
+    }
+
+    /// Notes that network.
+    #[inline(always)]
+    pub fn set_source_network(&mut self, number: Option<u16>) {
+        self.source_network = number.map_or(Self::NO_NETWORK, u32::from);
+    }
+
     /// Memory that nothing is in.
     pub const fn new() -> Self {
         let key = FragmentKey {
@@ -216,12 +244,12 @@ impl<A: Address> Work<A> {
         let first = FirstFragment { sport, dport, seen_secs: 0, proto: 0, reserved: [0; 3] };
         let (piece, reason) = (Piece::Settled, Reason::NotOurs);
         Self {
-            parsed: MaybeUninit::uninit(),
-            to: MaybeUninit::uninit(),
+            parsed: Parsed::NONE,
+            flow: FlowWork { key: MaybeUninit::uninit(), to: MaybeUninit::uninit() },
             error: ErrorWork { quote: MaybeUninit::uninit(), to: MaybeUninit::uninit() },
             afterwards: Afterwards::Nothing,
             begun: Begun::Nothing,
-            source_network: None,
+            source_network: Self::NO_NETWORK,
             remembered: Remembered { key, first, piece, reason },
         }
     }

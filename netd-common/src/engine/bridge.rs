@@ -4,13 +4,15 @@
 //! their programs. A port that another program has just plugged in carries none yet. The bridge cannot see
 //! the port, so it goes by the container's addresses: those that are known belong to ports with programs.
 
+use core::hint::black_box;
+
 use crate::{
     address::{Address, V4, V6},
     engine::{Outcome, Steps, by_family, icmp_error, to_endpoint},
     header::ETHERNET_SOURCE,
-    network::NetworkFlags,
+    network::{Endpoint, NetworkFlags},
     packet::Packet,
-    parse::{Kind, NoTransport},
+    parse::{self, Kind, NoTransport},
     reason::Reason,
     tables::{FamilyTables, Route, Work},
 };
@@ -40,6 +42,21 @@ where
     by_family::<ToBridge, K, P, T>(packet, tables)
 }
 
+/// The container with this address, if it is on the bridge that the packet crosses: its port judges the packet,
+/// so no more is read of it here.
+#[inline(always)]
+fn on_this_bridge<A, P, T>(packet: &P, tables: &T, addr: A) -> Option<Endpoint>
+where
+    A: Address,
+    P: Packet,
+    T: FamilyTables<A>,
+{
+    // Copied once more: from a packet to where a map wants its key, the compiler would call memmove.
+    let endpoint = tables.endpoint(black_box(addr))?;
+    let network = tables.network(endpoint.network)?;
+    (network.bridge_ifindex == packet.ifindex()).then_some(endpoint)
+}
+
 struct FromBridge;
 
 impl<P: Packet, T> Steps<P, T> for FromBridge {
@@ -56,7 +73,21 @@ impl<P: Packet, T> Steps<P, T> for FromBridge {
     }
 
     #[inline(always)]
-    fn run<A: Address, K: Kind>(
+    fn glance<A: Address, K: Kind>(packet: &P, tables: &T) -> Option<Reason>
+    where
+        T: FamilyTables<A>,
+    {
+        // What has options may say which way it is to go.
+        if K::IS_RARE {
+            return None;
+        }
+        let sender = on_this_bridge::<A, P, T>(packet, tables, parse::source(packet)?)?;
+        let is_its_own = packet.load(ETHERNET_SOURCE) == Some(sender.mac);
+        is_its_own.then_some(Reason::JudgedByPort)
+    }
+
+    #[inline(always)]
+    fn judge<A: Address, K: Kind>(
         packet: &mut P,
         tables: &T,
         work: &mut Work<A>,
@@ -121,7 +152,20 @@ impl<P: Packet, T> Steps<P, T> for ToBridge {
     }
 
     #[inline(always)]
-    fn run<A: Address, K: Kind>(
+    fn glance<A: Address, K: Kind>(packet: &P, tables: &T) -> Option<Reason>
+    where
+        T: FamilyTables<A>,
+    {
+        // What has options may say which way it is to go.
+        if K::IS_RARE {
+            return None;
+        }
+        on_this_bridge::<A, P, T>(packet, tables, parse::destination(packet)?)?;
+        Some(Reason::JudgedByPort)
+    }
+
+    #[inline(always)]
+    fn judge<A: Address, K: Kind>(
         packet: &mut P,
         tables: &T,
         work: &mut Work<A>,

@@ -97,9 +97,7 @@ pub(super) fn hand_over<P: Packet, T: Tables>(packet: &mut P, tables: &T, to: &R
 }
 
 /// From an uplink to a container, or to the stack translated.
-///
-/// Not inlined: a stack frame of its own.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn from_uplink<A, M, P, T>(
     packet: &mut P,
     tables: &T,
@@ -129,9 +127,7 @@ where
 }
 
 /// On the way that the stack has chosen.
-///
-/// Not inlined: a stack frame of its own.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn from_host<A, M, P, T>(
     packet: &mut P,
     tables: &T,
@@ -163,9 +159,7 @@ enum Way<'a> {
 }
 
 /// From a container, wherever its flow leads; `NotAnUplink` where the packet would leave untranslated.
-///
-/// Not inlined: a stack frame of its own.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn from_endpoint<A, M, P, T>(
     packet: &mut P,
     tables: &T,

@@ -22,7 +22,7 @@ use crate::{
     packet::Packet,
     parse::Trackable,
     reason::Reason,
-    tables::{FamilyTables, Flow, InsertError, Tables},
+    tables::{FamilyTables, Flow, FlowWork, InsertError, Tables},
 };
 
 /// The answer of [`is_over`] for a flow that is not, and for one that is whatever packets come.
@@ -36,16 +36,14 @@ const LONE_HALF_SECS: u32 = 5;
 ///
 /// A flow that is over is forgotten here, whatever the daemon has got round to: its owner has gone, its
 /// time has run out, or the packet opens a new connection on a closing one.
-///
-/// Not inlined, for the reason that [`crate::parse::read`] has.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn find<'a, A: Address, T: FamilyTables<A>>(
     tables: &T,
     scope: Scope,
     tracked: &Trackable<'_, A>,
-    memory: &'a mut MaybeUninit<Translation<A>>,
+    memory: &'a mut FlowWork<A>,
 ) -> Option<&'a mut Translation<A>> {
-    let (key, transport) = (&tracked.key(scope), tracked.transport);
+    let (key, transport) = (&*memory.key.write(tracked.key(scope)), tracked.transport);
     let flow = tables.flow(key)?;
     let entry = flow.entry();
     let now = tables.now_secs();
@@ -79,7 +77,7 @@ pub(super) fn find<'a, A: Address, T: FamilyTables<A>>(
         }
         flow.set_seen(seen);
     }
-    Some(memory.write(entry.translation()))
+    Some(memory.to.write(entry.translation()))
 }
 
 /// Puts `now` in place of `last_seen`, where no other packet was faster: says whether the flow is still there.
@@ -103,7 +101,7 @@ fn tell_peer<A: Address, T: FamilyTables<A>>(tables: &T, key: &CtKey<A>, entry: 
 /// Finds the live flow of a key and leaves no trace of the question: an ICMP error neither refreshes a flow
 /// nor ends it (RFC 4787 REQ-12, RFC 5508 REQ-6).
 ///
-/// Not inlined, as above.
+/// Not inlined: a stack frame of its own.
 #[inline(never)]
 pub(super) fn peek<'a, A: Address, T: FamilyTables<A>>(
     tables: &T,

@@ -6,7 +6,7 @@ use crate::{
     conntrack::Scope,
     engine::{
         Outcome, Steps, afterwards, by_family, deliver, destination, flow,
-        from_uplink::refuse_loopback, icmp_error,
+        from_uplink::refuse_loopback, icmp_error, step::step,
     },
     header::ETHERNET_SOURCE,
     network::{BridgePort, Network, NetworkFlags},
@@ -41,7 +41,7 @@ impl<P: Packet, T> Steps<P, T> for FromEndpoint {
     const MAY_MASQUERADE: bool = true;
 
     #[inline(always)]
-    fn run<A: Address, K: Kind>(
+    fn judge<A: Address, K: Kind>(
         packet: &mut P,
         tables: &T,
         work: &mut Work<A>,
@@ -74,15 +74,9 @@ impl<P: Packet, T> Steps<P, T> for FromEndpoint {
         if ip.dst.is_link_local() {
             return Ok(Some(Reason::LinkLocal));
         }
-        if K::IS_RARE
-            && parsed.missing == Some(NoTransport::IcmpError)
-            && let Some(reason) =
-                icmp_error::from_endpoint(packet, tables, &port, ip, &mut work.error)
-        {
-            return Ok(Some(reason));
-        }
         if let Ok(tracked) = parsed.trackable()
-            && let Some(to) = flow::find(tables, Scope::Endpoint, &tracked, &mut work.to)
+            && let Some(to) =
+                step!(K, flow::find, tables, Scope::Endpoint, &tracked, &mut work.flow)
         {
             if K::IS_RARE
                 && let Some(reason) =
@@ -90,9 +84,29 @@ impl<P: Packet, T> Steps<P, T> for FromEndpoint {
             {
                 return Err(reason);
             }
-            return Ok(Some(deliver::from_endpoint(packet, tables, &port, &tracked, to)));
+            return Ok(Some(step!(K, deliver::from_endpoint, packet, tables, &port, &tracked, to)));
         }
-        Ok(destination::judge::<A, K, P, T>(packet, tables, &port, parsed))
+        Ok(None)
+    }
+
+    #[inline(always)]
+    fn begin<A: Address, K: Kind>(
+        packet: &mut P,
+        tables: &T,
+        work: &mut Work<A>,
+    ) -> Result<Option<Reason>, Reason>
+    where
+        T: FamilyTables<A>,
+    {
+        let Work { parsed, error, .. } = work;
+        let port = &tables.bridge_port(packet.ifindex()).ok_or(Reason::UnknownPort)?;
+        if K::IS_RARE
+            && parsed.missing == Some(NoTransport::IcmpError)
+            && let Some(reason) = icmp_error::from_endpoint(packet, tables, port, &parsed.ip, error)
+        {
+            return Ok(Some(reason));
+        }
+        Ok(destination::judge::<A, K, P, T>(packet, tables, port, parsed))
     }
 }
 

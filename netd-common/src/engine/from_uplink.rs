@@ -9,6 +9,7 @@ use crate::{
         Outcome, Steps, afterwards,
         begin::{self, HostFlow, Server},
         by_family, deliver, flow, icmp_error, mapping, prefix, published,
+        step::step,
     },
     network::{FamilyFlags, NetworkFlags},
     packet::Packet,
@@ -37,7 +38,7 @@ impl<P: Packet, T> Steps<P, T> for FromUplink {
     const MAY_MASQUERADE: bool = false;
 
     #[inline(always)]
-    fn run<A: Address, K: Kind>(
+    fn judge<A: Address, K: Kind>(
         packet: &mut P,
         tables: &T,
         work: &mut Work<A>,
@@ -52,9 +53,8 @@ impl<P: Packet, T> Steps<P, T> for FromUplink {
         if ip.dst.is_multicast() {
             return Ok(Some(Reason::Multicast));
         }
-        let tracked = parsed.trackable();
-        if let Ok(tracked) = &tracked
-            && let Some(to) = flow::find(tables, Scope::Uplink, tracked, &mut work.to)
+        if let Ok(tracked) = &parsed.trackable()
+            && let Some(to) = step!(K, flow::find, tables, Scope::Uplink, tracked, &mut work.flow)
         {
             if K::IS_RARE
                 && let Some(reason) =
@@ -62,15 +62,29 @@ impl<P: Packet, T> Steps<P, T> for FromUplink {
             {
                 return Err(reason);
             }
-            return Ok(Some(deliver::from_uplink(packet, tables, tracked, to)));
+            return Ok(Some(step!(K, deliver::from_uplink, packet, tables, tracked, to)));
         }
+        Ok(None)
+    }
+
+    #[inline(always)]
+    fn begin<A: Address, K: Kind>(
+        packet: &mut P,
+        tables: &T,
+        work: &mut Work<A>,
+    ) -> Result<Option<Reason>, Reason>
+    where
+        T: FamilyTables<A>,
+    {
+        let Work { parsed, error, .. } = work;
+        let (ip, tracked) = (&parsed.ip, parsed.trackable());
         // Nobody outside has a container's address.
         if tables.network_of(ip.src).is_some() {
             return Err(Reason::SpoofedSource);
         }
         if K::IS_RARE
             && parsed.missing == Some(NoTransport::IcmpError)
-            && let Some(reason) = icmp_error::from_uplink(packet, tables, ip, &mut work.error)
+            && let Some(reason) = icmp_error::from_uplink(packet, tables, ip, error)
         {
             return Ok(Some(reason));
         }

@@ -58,12 +58,17 @@ where
     if ip.dst.is_multicast() {
         return Ok(());
     }
-    let transport = Rare::<A>::transport(frame, &ip);
-    if tables.network_of(ip.src).is_some() && !is_of_flow(tables, &ip, &transport) {
+    // Every field gets a value: before Linux 6.3 the verifier refuses to read what nobody has written, though
+    // nothing comes of it.
+    let (transport, missing) = match Rare::<A>::transport(frame, &ip) {
+        Ok(transport) => (transport, None),
+        Err(missing) => (Transport::NONE, Some(missing)),
+    };
+    if tables.network_of(ip.src).is_some() && !is_of_flow(tables, &ip, &transport, missing) {
         return Err(Reason::SpoofedSource);
     }
     // What the host only forwards may be whatever it likes.
-    if matches!(transport, Err(NoTransport::Malformed)) && tables.is_host_address(ip.dst) {
+    if missing == Some(NoTransport::Malformed) && tables.is_host_address(ip.dst) {
         return Err(Reason::Malformed);
     }
     Ok(())
@@ -75,10 +80,11 @@ where
 fn is_of_flow<A: Address, T: FamilyTables<A>>(
     tables: &T,
     ip: &Ip<A>,
-    transport: &Result<Transport, NoTransport>,
+    transport: &Transport,
+    missing: Option<NoTransport>,
 ) -> bool {
-    match transport {
-        Ok(transport) => tables.flow(&Trackable { ip, transport }.key(Scope::Uplink)).is_some(),
-        Err(missing) => matches!(missing, NoTransport::Fragment),
+    match missing {
+        None => tables.flow(&Trackable { ip, transport }.key(Scope::Uplink)).is_some(),
+        Some(missing) => missing == NoTransport::Fragment,
     }
 }

@@ -19,7 +19,7 @@ use core::mem::MaybeUninit;
 use crate::{
     address::Address,
     conntrack::{Scope, Translation},
-    engine::{deliver, flow, from_endpoint::check_source},
+    engine::{deliver, flow, from_endpoint::check_source, step::apart},
     network::{BridgePort, FamilyFlags},
     packet::Packet,
     parse::{self, Ip, Quote},
@@ -50,7 +50,7 @@ where
 {
     let quote = parse::quote(packet, ip, &mut work.quote)?;
     match translation(tables, Scope::Uplink, ip, quote, &mut work.to) {
-        Ok(to) => Some(deliver::from_uplink(packet, tables, &IcmpError { ip, quote }, to)),
+        Ok(to) => Some(apart!(deliver::from_uplink, packet, tables, &IcmpError { ip, quote }, to)),
         Err(reason) => reason,
     }
 }
@@ -79,7 +79,7 @@ where
             {
                 return Some(Reason::ForgedIcmpError);
             }
-            Some(deliver::from_endpoint(packet, tables, port, &IcmpError { ip, quote }, to))
+            Some(apart!(deliver::from_endpoint, packet, tables, port, &IcmpError { ip, quote }, to))
         }
         Err(reason) => reason,
     }
@@ -107,7 +107,7 @@ where
     }
     match translation(tables, Scope::Endpoint, ip, quote, &mut work.to) {
         Ok(to) if shows_hidden(tables, ip, quote, to) => Some(Reason::ForgedIcmpError),
-        Ok(to) => Some(deliver::from_host(packet, tables, &IcmpError { ip, quote }, to)),
+        Ok(to) => Some(apart!(deliver::from_host, packet, tables, &IcmpError { ip, quote }, to)),
         Err(reason) => reason,
     }
 }
@@ -155,7 +155,7 @@ where
         },
         Err(reason) => return reason,
     };
-    Some(deliver::from_host(packet, tables, &IcmpError { ip, quote }, to))
+    Some(apart!(deliver::from_host, packet, tables, &IcmpError { ip, quote }, to))
 }
 
 /// Whether an error that is routed to a container is about one of its flows.

@@ -16,8 +16,8 @@
 //! containers' addresses, as they do with iptables. One table serves both, so a single packet may take the
 //! other way ([`deliver`]).
 //!
-//! Each hook has a program for each [`Kind`] of packets, which differ in what they read: those for what
-//! nearly all packets are, those for the rest, so that nobody pays for what is rare.
+//! Each hook has a program for each [`Kind`](crate::parse::Kind) of packets, which differ in what they read:
+//! those for what nearly all packets are, those for the rest, so that nobody pays for what is rare.
 
 mod admission;
 mod afterwards;
@@ -40,7 +40,9 @@ mod outcome;
 mod prefix;
 mod published;
 mod rewrite;
+mod run;
 mod source_port;
+mod step;
 mod to_endpoint;
 mod to_uplink;
 
@@ -57,224 +59,8 @@ pub use mapping::timeout_of as mapping_timeout;
 pub use mss::lower_mss;
 pub use outcome::{Outcome, Part};
 pub use published::{find_published, published_for_host, published_on_every_address};
+pub use run::give_up;
 pub use to_endpoint::to_endpoint;
 pub use to_uplink::to_uplink;
 
-use core::{hint::black_box, mem::MaybeUninit};
-
-use crate::{
-    address::{Address, Family, V4, V6},
-    config::ConfigFlags,
-    header::{IpHeader, ethertype},
-    packet::Packet,
-    parse::{self, Kind, NoTransport, Parsed},
-    reason::Reason,
-    tables::{Begun, FamilyTables, Work},
-};
-
-/// The bits of a tag that name the VLAN (IEEE 802.1Q).
-const VLAN_ID_MASK: u16 = 0xfff;
-
-/// The steps of one hook, in the packet's family.
-trait Steps<P, T> {
-    /// Whether flows that begin here may get another source address.
-    const MAY_MASQUERADE: bool;
-    /// Whether the ports of a packet count at the hook, so that those of fragments are remembered.
-    const NEEDS_PORTS: bool = true;
-
-    /// Whether packets of a kind are translated at the hook.
-    fn translates<K: Kind>() -> bool {
-        true
-    }
-
-    /// Whether a packet is rare at this hook though it is common at others.
-    #[inline(always)]
-    fn is_rare<A: Address>(packet: &P, tables: &T) -> bool
-    where
-        P: Packet,
-        T: FamilyTables<A>,
-    {
-        mss::is_for_clamp::<A, P, T>(packet, tables)
-    }
-
-    /// Decides and translates. `None` asks for the flow that the steps have described to
-    /// [`FamilyTables::describe_flow`]; once it is in the table, the program runs again and finds it. So the
-    /// first and the millionth packet of a flow are translated by the same lines.
-    fn run<A: Address, K: Kind>(
-        packet: &mut P,
-        tables: &T,
-        work: &mut Work<A>,
-    ) -> Result<Option<Reason>, Reason>
-    where
-        T: FamilyTables<A>;
-}
-
-/// What all hooks do first: leave alone what is not an untagged IP packet.
-#[inline(always)]
-fn by_family<S, K, P, T>(packet: &mut P, tables: &T) -> Outcome
-where
-    S: Steps<P, T>,
-    K: Kind,
-    P: Packet,
-    T: FamilyTables<V4> + FamilyTables<V6>,
-{
-    if packet.has_vlan_tag() {
-        return Outcome::Judged(Reason::Vlan);
-    }
-    match packet.ethertype() {
-        V4::ETHERTYPE => run::<V4, S, K, P, T>(packet, tables),
-        V6::ETHERTYPE => run::<V6, S, K, P, T>(packet, tables),
-        ethertype::VLAN | ethertype::VLAN_SERVICE => Outcome::Judged(by_tag(packet)),
-        _ => Outcome::Judged(Reason::NotIp),
-    }
-}
-
-/// A tag that names no VLAN is left in the frame only behind another one. The kernel takes off both after
-/// our programs have run, and goes on with a packet that nobody has judged.
-#[inline(always)]
-fn by_tag<P: Packet>(packet: &P) -> Reason {
-    match packet.load::<[u8; 2]>(packet.network_offset()) {
-        Some(tag) if u16::from_be_bytes(tag) & VLAN_ID_MASK != 0 => Reason::Vlan,
-        Some(_) | None => Reason::Malformed,
-    }
-}
-
-/// Reads the headers, and refuses what nobody may send.
-#[inline(always)]
-fn read<'a, A, K, P, T>(
-    packet: &P,
-    tables: &T,
-    memory: &'a mut MaybeUninit<Parsed<A>>,
-    remembered: &mut Remembered<A>,
-) -> Result<&'a Parsed<A>, Reason>
-where
-    A: Address,
-    K: Kind,
-    P: Packet,
-    T: FamilyTables<A>,
-{
-    let parsed = parse::read::<A, K, P>(packet, memory).ok_or(Reason::Malformed)?;
-    if parsed.ip.has_source_route {
-        return Err(Reason::SourceRoute);
-    }
-    // The kernel routes nothing that was sent to many, so neither do we.
-    if packet.is_to_many() {
-        if parsed.missing.is_none() {
-            parsed.missing = Some(NoTransport::Unsupported);
-        }
-    } else if K::IS_RARE && parsed.ip.fragment.is_part() {
-        fragments::complete(packet, tables, parsed, remembered);
-    }
-    Ok(parsed)
-}
-
-#[inline(always)]
-fn run<A, S, K, P, T>(packet: &mut P, tables: &T) -> Outcome
-where
-    A: Address,
-    S: Steps<P, T>,
-    K: Kind,
-    P: Packet,
-    T: FamilyTables<A>,
-{
-    if K::FAMILY != A::FAMILY {
-        return Outcome::Elsewhere(Part::of(A::FAMILY, K::IS_RARE));
-    }
-    if !K::IS_RARE && (parse::is_rare::<A, P>(packet) || S::is_rare::<A>(packet, tables)) {
-        return Outcome::Elsewhere(Part::of(A::FAMILY, true));
-    }
-    // Read back as unknown: the verifier would walk what follows once for each reason.
-    let judged = black_box(judge::<A, S, K, P, T>(packet, tables));
-    if tables.is_configured(ConfigFlags::SUCCEEDED) && !judged.is_some_and(Reason::is_done) {
-        set_begun::<A, T>(tables, Begun::Nothing);
-        return Outcome::Successors(judged.unwrap_or(Reason::NoProgram));
-    }
-    match judged {
-        Some(reason) => {
-            if K::IS_RARE && S::translates::<K>() {
-                afterwards::complete::<A, P, T>(packet, tables, reason);
-            }
-            if K::IS_RARE && S::NEEDS_PORTS {
-                tables.with_work(|work: &mut Work<A>| work.remembered.reason = reason);
-                return Outcome::Judged(fragments::remember::<A, P, T>(packet, tables));
-            }
-            Outcome::Judged(reason)
-        }
-        // Where nothing is translated, no flow begins.
-        None if !S::translates::<K>() => Outcome::Judged(Reason::ConntrackRace),
-        None => match insert::<A, S, P, T>(tables) {
-            Ok(begun) => {
-                set_begun::<A, T>(tables, begun);
-                Outcome::Again
-            }
-            Err(reason) => {
-                set_begun::<A, T>(tables, Begun::Nothing);
-                Outcome::Judged(reason)
-            }
-        },
-    }
-}
-
-/// Inserts the flow that the steps have described, or first the mapping that it needs.
-#[inline(always)]
-fn insert<A, S, P, T>(tables: &T) -> Result<Begun, Reason>
-where
-    A: Address,
-    S: Steps<P, T>,
-    T: FamilyTables<A>,
-{
-    let begun = if S::MAY_MASQUERADE { mapping::prepare(tables) } else { Begun::Flow };
-    let before = tables.with_work(|work| work.begun);
-    // Gone between insertion and look-up: only another CPU's removal can do that.
-    if begun == Begun::Mapping && before == Some(Begun::Mapping) {
-        return Err(Reason::ConntrackRace);
-    }
-    tables.insert_pair()?;
-    Ok(begun)
-}
-
-/// Takes the steps; `None` where they ask for a flow.
-///
-/// Not inlined: a stack frame that is gone before the flow is inserted, which needs one of its own.
-#[inline(never)]
-fn judge<A, S, K, P, T>(packet: &mut P, tables: &T) -> Option<Reason>
-where
-    A: Address,
-    S: Steps<P, T>,
-    K: Kind,
-    T: FamilyTables<A>,
-{
-    let judged = tables.with_work(|work| {
-        if K::IS_RARE {
-            work.remembered.piece = Piece::Settled;
-            work.afterwards = Afterwards::Nothing;
-        }
-        match S::run::<A, K>(packet, tables, work) {
-            Ok(None) if work.begun != Begun::Flow => None,
-            judged => {
-                work.begun = Begun::Nothing;
-                match judged {
-                    Ok(Some(reason)) | Err(reason) => Some(reason),
-                    // As above.
-                    Ok(None) => Some(Reason::ConntrackRace),
-                }
-            }
-        }
-    });
-    judged.unwrap_or(Some(Reason::NoMemory))
-}
-
-/// Says how far the next packet of this CPU has come, which is the one that was judged last.
-#[inline(always)]
-fn set_begun<A: Address, T: FamilyTables<A>>(tables: &T, begun: Begun) {
-    tables.with_work(|work| work.begun = begun);
-}
-
-/// Ends a packet that was to be judged again, where no program does it.
-#[inline(always)]
-pub fn give_up<K: Kind, T: FamilyTables<V4> + FamilyTables<V6>>(tables: &T) {
-    match K::FAMILY {
-        Family::V4 => set_begun::<V4, T>(tables, Begun::Nothing),
-        Family::V6 => set_begun::<V6, T>(tables, Begun::Nothing),
-    }
-}
+use run::{Steps, by_family, read};

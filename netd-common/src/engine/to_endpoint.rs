@@ -3,15 +3,16 @@
 //! The sender is known by the device that the packet came in on, not by its source address. So what
 //! crosses ports of one bridge is judged here too, whatever MAC addresses it carries.
 
-use core::mem::MaybeUninit;
-
 use crate::{
     address::{Address, V4, V6},
-    conntrack::{Scope, Translation},
-    engine::{Outcome, Steps, begin::HostFlow, by_family, deliver, flow, from_host, icmp_error},
+    conntrack::Scope,
+    engine::{
+        Outcome, Steps, begin::HostFlow, by_family, deliver, flow, from_host, icmp_error,
+        step::apart,
+    },
     network::{BridgePort, FamilyFlags, NetworkFlags},
     packet::Packet,
-    parse::{Kind, NoTransport, Parsed},
+    parse::{Kind, NoTransport, Parsed, Trackable},
     reason::Reason,
     tables::{FamilyTables, Tables, Work},
 };
@@ -77,7 +78,7 @@ impl<P: Packet, T> Steps<P, T> for ToEndpoint {
     }
 
     #[inline(always)]
-    fn run<A: Address, K: Kind>(
+    fn judge<A: Address, K: Kind>(
         packet: &mut P,
         tables: &T,
         work: &mut Work<A>,
@@ -92,10 +93,17 @@ impl<P: Packet, T> Steps<P, T> for ToEndpoint {
         let reason = match packet.ingress_ifindex() {
             0 if is_error => icmp_error::to_endpoint(packet, tables, &parsed.ip, &mut work.error)
                 .unwrap_or(Reason::HostToContainer),
-            0 if K::IS_RARE => match from_host_itself(packet, tables, parsed, &mut work.to) {
-                Some(reason) => reason,
-                None => return Ok(None),
-            },
+            0 if K::IS_RARE
+                && let Some(tracked) = of_host_itself(tables, parsed) =>
+            {
+                match apart!(flow::find, tables, Scope::Endpoint, &tracked, &mut work.flow) {
+                    Some(to) => {
+                        from_host::record(tables);
+                        apart!(deliver::from_host, packet, tables, &tracked, to)
+                    }
+                    None => return Ok(None),
+                }
+            }
             0 => Reason::HostToContainer,
             ingress => match tables.bridge_port(ingress) {
                 Some(sender) => from_neighbour(tables, parsed.missing, &sender, &port)?,
@@ -110,34 +118,39 @@ impl<P: Packet, T> Steps<P, T> for ToEndpoint {
         tables.count_received(port.slot, packet.len_bytes());
         Ok(Some(reason))
     }
+
+    /// Of the host's own packets, those that may belong to a flow.
+    #[inline(always)]
+    fn begin<A: Address, K: Kind>(
+        packet: &mut P,
+        tables: &T,
+        work: &mut Work<A>,
+    ) -> Result<Option<Reason>, Reason>
+    where
+        T: FamilyTables<A>,
+    {
+        if let Ok(tracked) = work.parsed.trackable()
+            && from_host::begin(tables, &tracked, HostFlow::ToContainer)
+        {
+            return Ok(None);
+        }
+        let port = tables.bridge_port(packet.ifindex()).ok_or(Reason::UnknownPort)?;
+        tables.count_received(port.slot, packet.len_bytes());
+        Ok(Some(Reason::HostToContainer))
+    }
 }
 
-/// From the host; `None` where a flow begins.
+/// The packet as one of the host's own that can belong to a flow: a proxy may send from a container's address,
+/// or to the world by way of a container.
 #[inline(always)]
-fn from_host_itself<A, P, T>(
-    packet: &mut P,
+fn of_host_itself<'a, A: Address, T: FamilyTables<A>>(
     tables: &T,
-    parsed: &Parsed<A>,
-    memory: &mut MaybeUninit<Translation<A>>,
-) -> Option<Reason>
-where
-    A: Address,
-    P: Packet,
-    T: FamilyTables<A>,
-{
-    let Ok(tracked) = parsed.trackable() else {
-        return Some(Reason::HostToContainer);
-    };
-    // A proxy may send from a container's address, or to the world by way of a container.
-    if !tables.is_host_address(parsed.ip.src) || tables.network_of(parsed.ip.dst).is_none() {
-        return Some(Reason::HostToContainer);
-    }
-    if let Some(to) = flow::find(tables, Scope::Endpoint, &tracked, memory) {
-        from_host::record(tables);
-        return Some(deliver::from_host(packet, tables, &tracked, to));
-    }
-    let begins = from_host::begin(tables, &tracked, HostFlow::ToContainer);
-    if begins { None } else { Some(Reason::HostToContainer) }
+    parsed: &'a Parsed<A>,
+) -> Option<Trackable<'a, A>> {
+    let tracked = parsed.trackable().ok()?;
+    let is_its_own =
+        tables.is_host_address(tracked.ip.src) && tables.network_of(tracked.ip.dst).is_some();
+    is_its_own.then_some(tracked)
 }
 
 /// From a port of this bridge, switched and not routed.

@@ -4,15 +4,14 @@
 //! Walks W2 and W3: the source is translated last, after the kernel has routed the packet. This is also
 //! the leak guard: what has a container's source address is translated or does not leave.
 
-use core::hint::black_box;
-
 use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
     engine::{
         Outcome, Steps, afterwards,
         begin::{self, HostFlow},
-        by_family, deliver, flow, from_host, icmp_error, prefix,
+        by_family, deliver, flow, from_host, give_up, icmp_error, prefix,
+        step::step,
     },
     network::NetworkFlags,
     packet::Packet,
@@ -30,6 +29,8 @@ where
     T: FamilyTables<V4> + FamilyTables<V6>,
 {
     if packet.ingress_ifindex() == 0 && !from_host::leaves_changed(packet, tables) {
+        // What was a bridge's address when its flow began may have become any other.
+        give_up::<K, T>(tables);
         return Outcome::Judged(Reason::HostTraffic);
     }
     by_family::<ToUplink, K, P, T>(packet, tables)
@@ -41,7 +42,25 @@ impl<P: Packet, T> Steps<P, T> for ToUplink {
     const MAY_MASQUERADE: bool = true;
 
     #[inline(always)]
-    fn run<A: Address, K: Kind>(
+    fn glance<A: Address, K: Kind>(packet: &P, tables: &T) -> Option<Reason>
+    where
+        T: FamilyTables<A>,
+    {
+        // What was redirected here has the host's address already, if it got another one.
+        let Some(source) = parse::source::<A, P>(packet) else {
+            return Some(Reason::Malformed);
+        };
+        let network = tables.network_of(source);
+        tables.with_work(|work| work.set_source_network(network));
+        let is_foreign = match network {
+            None => packet.ingress_ifindex() != 0,
+            Some(number) => prefix::is_outside(tables, number, source),
+        };
+        is_foreign.then_some(Reason::NotOurs)
+    }
+
+    #[inline(always)]
+    fn judge<A: Address, K: Kind>(
         packet: &mut P,
         tables: &T,
         work: &mut Work<A>,
@@ -49,20 +68,7 @@ impl<P: Packet, T> Steps<P, T> for ToUplink {
     where
         T: FamilyTables<A>,
     {
-        // What was redirected here has the host's address already, if it got another one, and no more is
-        // read of it.
-        let source = parse::source::<A, P>(packet).ok_or(Reason::Malformed)?;
-        work.source_network = tables.network_of(source);
-        match work.source_network {
-            None if packet.ingress_ifindex() != 0 => return Ok(Some(Reason::NotOurs)),
-            Some(number) if prefix::is_outside(tables, number, source) => {
-                return Ok(Some(Reason::NotOurs));
-            }
-            None | Some(_) => {}
-        }
-        // Read back as unknown: the verifier would walk all that follows once for each.
-        let work = black_box(work);
-        let network = work.source_network;
+        let network = work.source_network();
         let is_hosts = network.is_none();
         let parsed =
             match super::read::<A, K, P, T>(packet, tables, &mut work.parsed, &mut work.remembered)
@@ -73,34 +79,52 @@ impl<P: Packet, T> Steps<P, T> for ToUplink {
                 Err(reason) => return Err(reason),
             };
         let scope = Scope::Endpoint;
+        let Ok(tracked) = parsed.trackable() else {
+            return Ok(None);
+        };
+        if is_redirected(packet, tables, &tracked) {
+            return Ok(Some(Reason::NotOurs));
+        }
+        let Some(to) = step!(K, flow::find, tables, scope, &tracked, &mut work.flow) else {
+            return Ok(None);
+        };
+        if is_hosts {
+            from_host::record(tables);
+        }
+        if K::IS_RARE
+            && let Some(reason) =
+                afterwards::plan(tables, scope, &tracked, to, &mut work.afterwards)
+        {
+            return Err(reason);
+        }
+        Ok(Some(step!(K, deliver::from_host, packet, tables, &tracked, to)))
+    }
+
+    #[inline(always)]
+    fn begin<A: Address, K: Kind>(
+        packet: &mut P,
+        tables: &T,
+        work: &mut Work<A>,
+    ) -> Result<Option<Reason>, Reason>
+    where
+        T: FamilyTables<A>,
+    {
+        let network = work.source_network();
+        let Work { parsed, error, .. } = work;
+        let parsed = &*parsed;
         match parsed.trackable() {
-            Ok(tracked) if is_redirected(packet, tables, &tracked) => Ok(Some(Reason::NotOurs)),
-            Ok(tracked) => match flow::find(tables, scope, &tracked, &mut work.to) {
-                Some(to) => {
-                    if is_hosts {
-                        from_host::record(tables);
-                    }
-                    if K::IS_RARE
-                        && let Some(reason) =
-                            afterwards::plan(tables, scope, &tracked, to, &mut work.afterwards)
-                    {
-                        return Err(reason);
-                    }
-                    Ok(Some(deliver::from_host(packet, tables, &tracked, to)))
+            Ok(tracked) => match network {
+                Some(network) if prefix::is_translated::<A, T>(tables, network) => {
+                    by_prefix::<A, K, P, T>(packet, tables, parsed, network)
                 }
-                None => match network {
-                    Some(network) if prefix::is_translated::<A, T>(tables, network) => {
-                        by_prefix::<A, K, P, T>(packet, tables, parsed, network)
-                    }
-                    Some(network) => to_the_world(packet, tables, &tracked, network),
-                    None => {
-                        let begun = from_host::begin(tables, &tracked, HostFlow::ToWorld);
-                        Ok(if begun { None } else { Some(Reason::HostTraffic) })
-                    }
-                },
+                Some(network) => to_the_world(packet, tables, &tracked, network),
+                None => {
+                    let begun = from_host::begin(tables, &tracked, HostFlow::ToWorld);
+                    Ok(if begun { None } else { Some(Reason::HostTraffic) })
+                }
             },
             Err(NoTransport::IcmpError) if K::IS_RARE => {
-                match icmp_error::to_uplink(packet, tables, &parsed.ip, &mut work.error) {
+                match icmp_error::to_uplink(packet, tables, &parsed.ip, error) {
                     None => error_of_no_flow::<A, K, P, T>(packet, tables, parsed, network),
                     reason => Ok(reason),
                 }
@@ -111,7 +135,7 @@ impl<P: Packet, T> Steps<P, T> for ToUplink {
             {
                 by_prefix::<A, K, P, T>(packet, tables, parsed, network)
             }
-            Err(_) if is_hosts => Ok(Some(Reason::HostTraffic)),
+            Err(_) if network.is_none() => Ok(Some(Reason::HostTraffic)),
             Err(NoTransport::Malformed) => Err(Reason::Malformed),
             Err(NoTransport::Fragment) => Err(Reason::Fragment),
             Err(NoTransport::IcmpError) => Err(Reason::IcmpError),

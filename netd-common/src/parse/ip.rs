@@ -2,7 +2,7 @@
 
 use super::{NoTransport, extensions};
 use crate::{
-    address::{V4, V6},
+    address::{Address, V4, V6},
     checksum::Delta,
     header::{IpHeader, Ipv4Header, Ipv6Header, ethertype, proto},
     packet::{Headers, Packet},
@@ -25,8 +25,9 @@ pub struct Ip<A> {
     pub has_options: bool,
     /// Whether one of them, or a routing header of IPv6, says which way the packet is to go.
     pub has_source_route: bool,
-    /// The header's checksum as it stands; 0 for IPv6.
-    pub checksum: u16,
+    /// What stands in the header beside what a translation changes, and is stored with it: IPv4's checksum, IPv6's
+    /// payload length. Layout: network order.
+    pub checksum_or_len: u16,
     /// Where the header begins.
     pub offset: u32,
     /// Where the payload begins.
@@ -37,6 +38,24 @@ pub struct Ip<A> {
     pub fragment: Fragment,
     /// What the header itself names: the payload's protocol, or IPv6's first extension header.
     pub next_header: u8,
+}
+
+impl<A: Address> Ip<A> {
+    /// What stands where no header has been read.
+    pub(crate) const NONE: Self = Self {
+        src: A::UNSPECIFIED,
+        dst: A::UNSPECIFIED,
+        proto: 0,
+        ttl: 0,
+        has_options: false,
+        has_source_route: false,
+        checksum_or_len: 0,
+        offset: 0,
+        payload_offset: 0,
+        payload_len: 0,
+        fragment: Fragment::NONE,
+        next_header: 0,
+    };
 }
 
 /// Which part of a larger packet a packet is.
@@ -92,7 +111,7 @@ impl IpHeader for V4 {
     const PROTO_OFFSET: u32 = 9;
 
     #[inline(always)]
-    fn parse<P: Headers>(packet: &P, offset: u32) -> Result<Ip<Self>, Reason> {
+    fn parse<P: Headers>(packet: &P, offset: u32, ip: &mut Ip<Self>) -> Result<(), Reason> {
         let header: Ipv4Header = packet.load(offset).ok_or(Reason::Malformed)?;
         let words = header.version_and_len & 0xf;
         if header.version_and_len >> 4 != 4 || words < MIN_IPV4_WORDS {
@@ -109,7 +128,7 @@ impl IpHeader for V4 {
             return Err(Reason::Malformed);
         }
         let fragment = header.fragment.get();
-        Ok(Ip {
+        *ip = Ip {
             src: header.src,
             dst: header.dst,
             proto: header.proto,
@@ -124,11 +143,12 @@ impl IpHeader for V4 {
             },
             has_options: words != MIN_IPV4_WORDS,
             has_source_route: false,
-            checksum: header.checksum,
+            checksum_or_len: header.checksum,
             offset,
             payload_offset: offset + header_len,
             payload_len: total_len - header_len,
-        })
+        };
+        Ok(())
     }
 
     #[inline(always)]
@@ -186,7 +206,7 @@ impl IpHeader for V4 {
         let delta = Delta::of_address(ip.src, src)
             .and(Delta::of_address(ip.dst, dst))
             .and(Delta::of_bytes([ip.ttl, ip.proto], [ttl, ip.proto]));
-        let checksum = delta.apply(ip.checksum);
+        let checksum = delta.apply(ip.checksum_or_len);
         packet.store(ip.offset + 8, &Ipv4Rewrite { ttl, proto: ip.proto, checksum, src, dst });
     }
 }
@@ -214,7 +234,7 @@ impl IpHeader for V6 {
     const PROTO_OFFSET: u32 = 6;
 
     #[inline(always)]
-    fn parse<P: Headers>(packet: &P, offset: u32) -> Result<Ip<Self>, Reason> {
+    fn parse<P: Headers>(packet: &P, offset: u32, ip: &mut Ip<Self>) -> Result<(), Reason> {
         let header: Ipv6Header = packet.load(offset).ok_or(Reason::Malformed)?;
         if header.version_and_class >> 4 != 6 {
             return Err(Reason::Malformed);
@@ -224,7 +244,7 @@ impl IpHeader for V6 {
         if payload_len > packet.len_bytes().saturating_sub(payload_offset) {
             return Err(Reason::Malformed);
         }
-        Ok(Ip {
+        *ip = Ip {
             src: header.src,
             dst: header.dst,
             proto: header.next_header,
@@ -233,11 +253,12 @@ impl IpHeader for V6 {
             fragment: Fragment::NONE,
             has_options: false,
             has_source_route: false,
-            checksum: 0,
+            checksum_or_len: (payload_len as u16).to_be(),
             offset,
             payload_offset,
             payload_len,
-        })
+        };
+        Ok(())
     }
 
     #[inline(always)]
@@ -270,9 +291,26 @@ impl IpHeader for V6 {
 
     #[inline(always)]
     fn rewrite<P: Packet>(packet: &mut P, ip: &Ip<Self>, src: Self, dst: Self, ttl: u8) {
-        if ttl != ip.ttl {
-            packet.store_unsummed(ip.offset + 6, &[ip.next_header, ttl]);
-        }
-        packet.store_unsummed(ip.offset + 8, &[src, dst]);
+        // In one store, since each is a call; the payload's length stands in front of what changes, and what is
+        // stored begins at a word.
+        let rewrite = Ipv6Rewrite {
+            payload_len: ip.checksum_or_len,
+            next_header: ip.next_header,
+            hop_limit: ttl,
+            src,
+            dst,
+        };
+        packet.store_unsummed(ip.offset + 4, &rewrite);
     }
+}
+
+/// What a translation changes and what lies between, in one store.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Ipv6Rewrite {
+    payload_len: u16,
+    next_header: u8,
+    hop_limit: u8,
+    src: V6,
+    dst: V6,
 }

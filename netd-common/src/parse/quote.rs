@@ -53,7 +53,7 @@ const TCP_CHECKSUM: u32 = 16;
 
 /// Reads what an ICMP error quotes into `memory`; `None` where that names no flow.
 ///
-/// Not inlined, for the reason that [`super::read`] has.
+/// Not inlined: a stack frame of its own.
 #[inline(never)]
 pub fn quote<'a, A: Address, P: Packet>(
     packet: &P,

@@ -214,7 +214,7 @@ pub(super) fn load<A, P: Headers, H: bytemuck::Pod>(
 
 impl Transport {
     /// What stands in place of a header that is missing.
-    pub(super) const NONE: Self = Self {
+    pub(crate) const NONE: Self = Self {
         sport: Port::ZERO,
         dport: Port::ZERO,
         seen: 0,

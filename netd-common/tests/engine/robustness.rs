@@ -1,7 +1,7 @@
 //! Bytes that nobody meant: at every hook there is a reason, never a panic, and a packet that is not
 //! translated leaves as it came ([`Scene::judge`] sees to that).
 
-use netd_common::{address::V4, reason::Reason};
+use netd_common::{address::V4, engine::Outcome, parse::Common, reason::Reason};
 use proptest::prelude::*;
 
 use crate::{
@@ -19,6 +19,7 @@ in_both_families! {
     lengths_that_lie_are_malformed,
     headers_with_options_are_translated,
     bytes_after_the_packet_are_carried_along,
+    a_subnet_that_goes_while_a_flow_begins_costs_the_next_one_nothing,
 }
 
 fn places() -> [At; 6] {
@@ -232,4 +233,22 @@ fn a_source_route_is_refused() {
         let frame = call.with_ipv4_options(&options);
         scene.judges(&[(row, from_endpoint(NET_A, 2), frame, reason)]);
     }
+}
+
+/// Between the insertion of a packet's flow and its second judgement the network may go, and the packet is
+/// nobody's.
+fn a_subnet_that_goes_while_a_flow_begins_costs_the_next_one_nothing<A: Family>() {
+    let mut scene = Scene::new();
+    let own = A::inside(NET_A, 2);
+    let message = |port| Message::new(Kind::Tcp(SYN), (own, port), (A::outside(7), 443));
+    let at = At { ingress: bridge(NET_A), ..TO_UPLINK };
+    let mut packet = at.packet(message(5000).frame());
+    assert_eq!(scene.tables.ask::<Common<A>>(at.hook, &mut packet), Outcome::Again);
+
+    let subnets = std::mem::take(&mut A::store_mut(&mut scene.tables).subnets);
+    let judged = scene.tables.ask::<Common<A>>(at.hook, &mut packet);
+    assert_eq!(judged, Outcome::Judged(Reason::NotOurs));
+
+    A::store_mut(&mut scene.tables).subnets = subnets;
+    assert_eq!(scene.run(at, &message(5001)).0, Reason::Masqueraded);
 }

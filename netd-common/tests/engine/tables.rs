@@ -13,16 +13,15 @@ use std::{
 
 use bytemuck::{Pod, Zeroable};
 use netd_common::{
-    address::{Port, V4, V6},
+    address::{Address, Port, V4, V6},
     config::DatapathConfig,
     conntrack::{CtEntry, CtKey, NewFlow, Scratch},
     counters::Traffic,
-    engine::{Afterwards, Remembered},
     fragment::{Datagram, FirstFragment, FragmentKey},
     network::{BridgePort, Endpoint, Network, NetworkFlags, UplinkFlags},
     packet::NextHop,
     published::{PublishedPort, PublishedPortKey},
-    tables::{Begun, Tables, Work},
+    tables::{Tables, Work},
 };
 
 use crate::{family::Family, message::End};
@@ -69,7 +68,7 @@ type Half<A> = &'static Cell<CtEntry<A>>;
 type Connection<A> = (u8, End<A>, End<A>);
 
 /// The tables of one family.
-pub(crate) struct FamilyStore<A: 'static> {
+pub(crate) struct FamilyStore<A: Address + 'static> {
     pub(crate) flows: RefCell<HashMap<CtKey<A>, Half<A>>>,
     pub(crate) published: HashMap<PublishedPortKey<A>, PublishedPort<A>>,
     pub(crate) ranges: Vec<PublishedRange<A>>,
@@ -92,7 +91,7 @@ pub(crate) struct FamilyStore<A: 'static> {
     scratch: RefCell<Scratch<A>>,
     /// What memory may hold that is to be filled in.
     stale: NewFlow<A>,
-    kept: Cell<(Begun, Remembered<A>, Afterwards)>,
+    kept: Cell<Work<A>>,
 }
 
 /// Where a route leads.
@@ -185,7 +184,7 @@ impl<A: Family> FamilyStore<A> {
     /// Leaves this CPU's memory as another one's may be: what puts it back.
     fn own_memory(&self) -> impl FnOnce() {
         let (kept, scratch) = (self.kept.get(), *self.scratch.borrow());
-        self.kept.set((Begun::Nothing, kept.1, kept.2));
+        self.kept.set(Work::new());
         move || {
             self.kept.set(kept);
             *self.scratch.borrow_mut() = scratch;
@@ -214,7 +213,7 @@ impl<A: Family> FamilyStore<A> {
             first_fragments: RefCell::default(),
             scratch: RefCell::new(Scratch::zeroed()),
             stale: bytemuck::pod_read_unaligned(&[0x5a; 256][..size_of::<NewFlow<A>>()]),
-            kept: Cell::new((Begun::Nothing, Work::new().remembered, Afterwards::Nothing)),
+            kept: Cell::new(Work::new()),
         }
     }
 }

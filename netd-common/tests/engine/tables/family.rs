@@ -61,12 +61,12 @@ impl<A: Family> FamilyTables<A> for HostTables {
     }
 
     fn with_work<R>(&self, run: impl FnOnce(&mut Work<A>) -> R) -> Option<R> {
-        // Of what was left there, the next one counts on no more than this.
         let kept = &A::store(self).kept;
-        let (begun, remembered, afterwards) = kept.get();
-        let mut work = Work { begun, remembered, afterwards, ..Work::new() };
+        let mut work = kept.get();
+        // On the rest of what was left there nobody counts.
+        (work.flow, work.error) = (Work::new().flow, Work::new().error);
         let result = run(&mut work);
-        kept.set((work.begun, work.remembered, work.afterwards));
+        kept.set(work);
         Some(result)
     }
 
