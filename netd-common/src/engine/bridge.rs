@@ -8,7 +8,7 @@ use core::hint::black_box;
 
 use crate::{
     address::{Address, V4, V6},
-    engine::{Outcome, Steps, by_family, icmp_error, to_endpoint},
+    engine::{Outcome, Steps, by_family, from_endpoint::needs_no_source, icmp_error, to_endpoint},
     header::ETHERNET_SOURCE,
     network::{Endpoint, NetworkFlags},
     packet::Packet,
@@ -78,7 +78,7 @@ impl<P: Packet, T> Steps<P, T> for FromBridge {
         T: FamilyTables<A>,
     {
         // What has options may say which way it is to go.
-        if K::IS_RARE {
+        if K::IS_RARE && parse::is_rare::<A, P>(packet) {
             return None;
         }
         let sender = on_this_bridge::<A, P, T>(packet, tables, parse::source(packet)?)?;
@@ -98,7 +98,7 @@ impl<P: Packet, T> Steps<P, T> for FromBridge {
         let number = tables.network_of_bridge(packet.ifindex()).ok_or(Reason::UnknownPort)?;
         let ip =
             &super::read::<A, K, P, T>(packet, tables, &mut work.parsed, &mut work.remembered)?.ip;
-        if ip.dst.is_multicast() {
+        if needs_no_source(ip) {
             return Ok(Some(Reason::Multicast));
         }
         if ip.src.is_link_local() || ip.dst.is_link_local() {
@@ -115,6 +115,9 @@ impl<P: Packet, T> Steps<P, T> for FromBridge {
         // A container on two networks answers by its default route, whichever it was asked on.
         if sender.is_none() && !side.contains(ip.src) {
             return Err(Reason::SourceNotInSubnet);
+        }
+        if ip.dst.is_multicast() {
+            return Ok(Some(Reason::Multicast));
         }
         if side.contains(ip.dst) {
             let to_host = tables.is_host_address(ip.dst);
@@ -157,7 +160,7 @@ impl<P: Packet, T> Steps<P, T> for ToBridge {
         T: FamilyTables<A>,
     {
         // What has options may say which way it is to go.
-        if K::IS_RARE {
+        if K::IS_RARE && parse::is_rare::<A, P>(packet) {
             return None;
         }
         on_this_bridge::<A, P, T>(packet, tables, parse::destination(packet)?)?;

@@ -11,7 +11,7 @@ use crate::{
     header::ETHERNET_SOURCE,
     network::{BridgePort, Network, NetworkFlags},
     packet::Packet,
-    parse::{Kind, NoTransport},
+    parse::{Ip, Kind, NoTransport},
     reason::Reason,
     tables::{Begun, FamilyTables, Work},
 };
@@ -58,7 +58,7 @@ impl<P: Packet, T> Steps<P, T> for FromEndpoint {
             super::read::<A, K, P, T>(packet, tables, &mut work.parsed, &mut work.remembered)?;
         let ip = &parsed.ip;
         refuse_loopback(ip)?;
-        if ip.dst.is_multicast() {
+        if needs_no_source(ip) {
             return Ok(Some(Reason::Multicast));
         }
         if ip.src.is_link_local() {
@@ -71,6 +71,9 @@ impl<P: Packet, T> Steps<P, T> for FromEndpoint {
             };
         }
         check_source(packet, tables, &port, network, ip.src)?;
+        if ip.dst.is_multicast() {
+            return Ok(Some(Reason::Multicast));
+        }
         if ip.dst.is_link_local() {
             return Ok(Some(Reason::LinkLocal));
         }
@@ -108,6 +111,14 @@ impl<P: Packet, T> Steps<P, T> for FromEndpoint {
         }
         Ok(destination::judge::<A, K, P, T>(packet, tables, port, parsed))
     }
+}
+
+/// Whether a packet is for many and from an address of the link alone, or from none: who asks for an address, or
+/// joins a group, may have no other yet (RFC 4862 section 5.4.2, RFC 3810 section 5.2.13). From any other address
+/// it has to be the container's own: the host answers some of what is for many with an error to its source.
+#[inline(always)]
+pub(super) fn needs_no_source<A: Address>(ip: &Ip<A>) -> bool {
+    ip.dst.is_multicast() && (ip.src.is_link_local() || ip.src == A::UNSPECIFIED)
 }
 
 /// Refuses sources that are not of the subnet, or, where sources are strict, not the container's own.

@@ -5,7 +5,7 @@ use netd_common::reason::Reason;
 use crate::{
     family::{Family, in_both_families},
     message::{ACK, DATA, End, FIN, Kind, Message, RST, SYN},
-    place::{At, FROM_UPLINK, TO_UPLINK, bridge, from_endpoint, port, to_endpoint},
+    place::{At, FROM_UPLINK, Hook, TO_UPLINK, bridge, from_endpoint, port, to_endpoint},
     scene::{DNS, INTERNAL, NET_A, NET_B, QUIET, SECOND_UPLINK, SPECIFIC, Scene, UPLINK, WEB},
     tables::HostRoute,
 };
@@ -142,6 +142,20 @@ fn a_container_sends_with_its_own_address_only<A: Family>() {
     let scene = Scene::new();
     let at = from_endpoint(NET_A, 2);
     let from = |src: A| Message::new(Kind::Udp, (src, 5), (A::outside(9), 53)).frame();
+    let to_many = |src: A| Message::new(Kind::Udp, (src, 5), (A::MULTICAST, 53)).frame();
+    for at in [at, At { hook: Hook::FromBridge, ifindex: bridge(NET_A), ..at }] {
+        scene.judges(&[
+            (
+                "another network's to many",
+                at,
+                to_many(A::inside(NET_B, 77)),
+                Reason::SourceNotInSubnet,
+            ),
+            ("an outside one to many", at, to_many(A::outside(7)), Reason::SourceNotInSubnet),
+            ("nobody's to many", at, to_many(A::inside(NET_A, 77)), Reason::Multicast),
+            ("none to many", at, to_many(A::UNSPECIFIED), Reason::Multicast),
+        ]);
+    }
     scene.judges(&[
         ("another network's", at, from(A::inside(NET_B, 2)), Reason::SourceNotInSubnet),
         ("an outside one", at, from(A::outside(7)), Reason::SourceNotInSubnet),

@@ -76,6 +76,8 @@ fn what_needs_no_address_is_sent_all_the_same<A: Family>(datapath: Datapath) {
     let scene = strict(datapath);
     let mut rows = vec![
         ("multicast", message(A::inside(NET_A, 2), A::MULTICAST), Reason::Multicast),
+        ("from none", message(A::UNSPECIFIED, A::MULTICAST), Reason::Multicast),
+        ("a neighbour's", message(A::inside(NET_A, 3), A::MULTICAST), Reason::ForgedSource),
         ("loopback", message(A::LOOPBACK, A::outside(9)), Reason::LoopbackAddress),
     ];
     if A::ICMP == 58 {
