@@ -68,13 +68,22 @@ pub enum ReadError {
 impl Backup {
     /// What there is to write of a desired state, on a host with that prefix of its own.
     pub fn new(desired: &Desired, ula_prefix: Ipv6Net) -> Self {
+        // What Docker has is Docker's to keep.
+        let own = || desired.networks.values().filter(|network| network.manager.is_netd());
+        let endpoints = desired.endpoints.values().filter(|it| !desired.is_dockers(it));
+        let is_own = |name: &String| own().any(|network| network.name == *name);
         Self {
             netd_state: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ula_prefix,
-            networks: desired.networks.values().cloned().collect(),
-            endpoints: desired.endpoints.values().cloned().collect(),
-            allowed: desired.allowed.clone(),
+            networks: own().cloned().collect(),
+            endpoints: endpoints.cloned().collect(),
+            allowed: desired
+                .allowed
+                .iter()
+                .filter(|(a, b)| is_own(a) && is_own(b))
+                .cloned()
+                .collect(),
         }
     }
 

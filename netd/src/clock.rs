@@ -70,13 +70,32 @@ pub fn rfc3339(unix_secs: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// Reads a time as RFC 3339 writes it, in UTC, to the second. Units: seconds since 1970.
+pub fn parse_rfc3339(text: &str) -> Option<u64> {
+    let part = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
+    let (year, month, day) = (part(0, 4)?, part(5, 7)?, part(8, 10)?);
+    let (hour, minute, second) = (part(11, 13)?, part(14, 16)?, part(17, 19)?);
+    if !(1..=12).contains(&month) || !text.ends_with('Z') {
+        return None;
+    }
+    // As in `rfc3339`, the other way round.
+    let (year, month) =
+        if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
+    let (era, year_of_era) = (year / 400, year % 400);
+    let day_of_year = (153 * month + 2) / 5 + day.checked_sub(1)?;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = (era * 146_097 + day_of_era).checked_sub(719_468)?;
+    Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{monotonic_offset, rfc3339};
+    use super::{monotonic_offset, parse_rfc3339, rfc3339};
 
     #[track_caller]
     fn check(unix_secs: u64, expected: &str) {
         assert_eq!(rfc3339(unix_secs), expected);
+        assert_eq!(parse_rfc3339(expected), Some(unix_secs));
     }
 
     #[test]
@@ -94,5 +113,15 @@ mod tests {
         check(1_709_251_199, "2024-02-29T23:59:59Z");
         check(1_735_689_599, "2024-12-31T23:59:59Z");
         check(4_107_542_400, "2100-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn other_texts_are_no_times() {
+        assert_eq!(parse_rfc3339("2026-11-21T04:40:31.947453225Z"), Some(1_795_236_031));
+        for text in
+            ["", "0001-01-01T00:00:00Z", "2026-13-21T04:40:31Z", "2026-11-21T04:40", "yesterday"]
+        {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
     }
 }

@@ -37,6 +37,7 @@ pub struct Config {
     pub datapath: DatapathConfig,
     pub timeouts: Timeouts,
     pub pools: PoolsConfig,
+    pub docker: DockerConfig,
 }
 
 /// `[daemon]`: where things are.
@@ -100,6 +101,61 @@ pub struct PoolsConfig {
     /// Docker's `default-address-pools`. A family without one keeps its default pools.
     #[serde(alias = "default-address-pools")]
     pub default_address_pools: Vec<Pool>,
+}
+
+/// `[docker]`: whether a Docker host's networks are netd's work.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DockerConfig {
+    pub enabled: DockerMode,
+    /// The address of Docker's API, `unix://` and a path.
+    #[serde(deserialize_with = "unix_address")]
+    pub host: PathBuf,
+    /// Whether containers on docker0 reach each other: dockerd takes `icc` with iptables only.
+    pub icc: Option<bool>,
+}
+
+/// Whether Docker's networks are adopted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DockerMode {
+    /// Where there is a dockerd that leaves its networks' packets to others.
+    #[default]
+    Auto,
+    On,
+    Off,
+}
+
+impl<'de> Deserialize<'de> for DockerMode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "true, false or \"auto\"")]
+        enum Text {
+            Switch(bool),
+            Word(String),
+        }
+        match Text::deserialize(deserializer)? {
+            Text::Switch(true) => Ok(Self::On),
+            Text::Switch(false) => Ok(Self::Off),
+            Text::Word(word) if word == "auto" => Ok(Self::Auto),
+            Text::Word(word) => {
+                Err(D::Error::custom(format!("{word:?} is neither true, false nor \"auto\"")))
+            }
+        }
+    }
+}
+
+fn unix_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let path = text.strip_prefix("unix://").filter(|path| path.starts_with('/'));
+    path.map(PathBuf::from).ok_or_else(|| {
+        D::Error::custom(format!("{text:?} is no socket of this host: write unix:///path"))
+    })
+}
+
+impl Default for DockerConfig {
+    fn default() -> Self {
+        Self { enabled: DockerMode::default(), host: "/var/run/docker.sock".into(), icc: None }
+    }
 }
 
 /// What the command line of `netd run` says; it wins over the file.

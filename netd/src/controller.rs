@@ -12,6 +12,7 @@ mod answer;
 mod attached;
 mod changes;
 mod devices;
+mod docker;
 mod endpoints;
 mod exhaustion;
 mod host;
@@ -56,6 +57,7 @@ use crate::{
 };
 use changes::Changes;
 use devices::Devices;
+use docker::Docker;
 use exhaustion::Exhaustion;
 use host::Host;
 use paths::Paths;
@@ -93,6 +95,12 @@ pub(crate) enum RequestError {
     Enter(#[from] EnterError),
     #[error("sandbox {sandbox}")]
     InSandbox { sandbox: String, source: SandboxLinkError },
+    #[error("network {network} is Docker's: use `docker network {command}`")]
+    DockersNetwork { network: String, command: &'static str },
+    #[error(
+        "endpoint {endpoint} is a container of Docker's, which publishes its ports: use `docker run -p`"
+    )]
+    DockersEndpoint { endpoint: String },
     #[error("network {network} has lost its bridge {bridge}: remove what has its name, or wait")]
     NoBridge { network: String, bridge: String },
     #[error(transparent)]
@@ -130,6 +138,7 @@ pub(crate) struct Controller {
     paths: Paths,
     sources: Sources,
     exhaustion: Exhaustion,
+    docker: Docker,
 }
 
 /// What the event loop does after a request.
@@ -179,6 +188,7 @@ impl Controller {
             paths: Paths::default(),
             sources: Sources::default(),
             exhaustion: Exhaustion::default(),
+            docker: Docker::default(),
         };
         this.read_firewall().await;
         this.restore().await?;
@@ -188,6 +198,11 @@ impl Controller {
     /// Where the data path is pinned.
     pub(crate) fn pins(&self) -> &Pins {
         &self.pins
+    }
+
+    /// What the daemon goes by.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Answers a request.
@@ -257,7 +272,8 @@ impl Controller {
         self.datapath.configure(settings)?;
         info!("configuration read again");
         self.read_firewall().await;
-        self.refresh().await
+        self.refresh().await?;
+        self.adopt().await
     }
 
     /// Brings the maps in line with the desired state and the host.

@@ -21,6 +21,7 @@ use crate::{
     config::RunOptions,
     controller::{Controller, Next, Parts},
     datapath::{conntrack::Conntrack, expiry::Expiry},
+    docker::follow::Follower,
     fail_point,
     ids::Urandom,
     locks, mounts,
@@ -126,6 +127,7 @@ async fn turn(
     mut signals: Signals,
     mut commands: mpsc::Receiver<Command>,
 ) -> Result<()> {
+    let mut docker = Follower::new(&controller.config().docker);
     let mut watchdog = Watchdog::from_environment();
     let mut silent = interval(SILENT_PERIOD);
     silent.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -145,6 +147,7 @@ async fn turn(
                     break;
                 }
             }
+            seen = docker.changed() => controller.follow_docker(seen).await,
             events = controller.host_changes() => controller.note(events).await,
             () = until(due) => {
                 due = None;
@@ -153,13 +156,17 @@ async fn turn(
             _ = silent.tick() => {
                 controller.keep_sysctls();
                 controller.follow_silent_changes();
+                controller.adopt_pending().await;
             }
             () = watchdog.due() => {
                 if let Err(error) = watchdog.ping() {
                     warn!(%error, "systemd's watchdog does not hear of the event loop");
                 }
             }
-            _ = signals.hangup.recv() => reload(controller, options).await,
+            _ = signals.hangup.recv() => {
+                reload(controller, options).await;
+                docker.configure(&controller.config().docker);
+            }
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
         }

@@ -23,7 +23,7 @@ pub use endpoint::{ConnectError, DisconnectError, SandboxView};
 pub use network::{MAX_NETWORK_NUMBER, NetworkError, OverlapOwner, RemoveNetworkError};
 pub use port::{PublishError, UnpublishError};
 
-use crate::model::{Endpoint, Family, LINK_LOCAL_GATEWAY, Network, Proto, PublishedPort};
+use crate::model::{Endpoint, Family, LINK_LOCAL_GATEWAY, Manager, Network, Proto, PublishedPort};
 
 /// The highest slot: endpoints and published ports share the data path's table of counters.
 pub const MAX_SLOT: u32 = netd_common::counters::SLOTS - 1;
@@ -145,6 +145,11 @@ impl Desired {
             (_, true) => Some(a.as_str()),
             (false, false) => None,
         })
+    }
+
+    /// Whether an endpoint is on a network of Docker's.
+    pub fn is_dockers(&self, endpoint: &Endpoint) -> bool {
+        self.networks.get(&endpoint.network).is_some_and(|it| it.manager == Manager::Docker)
     }
 
     /// The next slot that neither an endpoint nor a published port has.

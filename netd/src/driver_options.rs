@@ -74,6 +74,17 @@ impl DriverOptions {
         Ok(parsed)
     }
 
+    /// Reads the options of a network that another manager has made with them: what netd does not know is that
+    /// manager's own business, and what is wrong is an error beside the rest.
+    pub fn parse_others(options: &BTreeMap<String, String>) -> (Self, Vec<DriverOptionError>) {
+        let mut parsed = Self::default();
+        let set = options.iter().map(|(key, value)| parsed.set(&Opt { key, value }));
+        let errors = set.filter_map(Result::err);
+        let errors = errors.filter(|error| matches!(error, DriverOptionError::Value { .. }));
+        let errors = errors.collect();
+        (parsed, errors)
+    }
+
     fn set(&mut self, opt: &Opt<'_>) -> Result<(), DriverOptionError> {
         let bridge_key = opt.key.strip_prefix("com.docker.network.bridge.");
         match (bridge_key, opt.key) {

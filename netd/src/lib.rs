@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod data_path;
 pub mod desired;
+pub mod docker;
 pub mod driver_options;
 pub mod firewall;
 pub mod ids;

@@ -81,6 +81,18 @@ pub struct Network {
     /// The `-o` options as they were given.
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Manager::is_netd")]
+    pub manager: Manager,
+}
+
+/// Who makes a network's bridge and the links of its endpoints, and gives them their addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manager {
+    #[default]
+    Netd,
+    /// dockerd; netd programs what packets meet, and changes nothing else.
+    Docker,
 }
 
 /// A subnet of a network.
@@ -208,6 +220,13 @@ impl Network {
             IpNet::new(self.bridge_address(subnet)?, subnet.subnet.prefix_len()).ok()
         };
         self.subnets.iter().filter_map(address).collect()
+    }
+}
+
+impl Manager {
+    /// Whether it is netd itself.
+    pub fn is_netd(&self) -> bool {
+        *self == Self::Netd
     }
 }
 

@@ -64,6 +64,10 @@ pub fn uplinks(
         if !named.is_empty() {
             return named.contains(&link.name);
         }
+        // Docker makes a pair here, and only then plugs one end in and moves the other away.
+        if is_kind(link, "veth") && !link.up && is_docker_veth(&link.name) {
+            return false;
+        }
         // A member of a VRF keeps its own addresses and routes; a port of a bridge has none.
         let is_port = link.controller.is_some_and(|controller| !vrfs.contains(&controller));
         !is_port && !is_foreign_bridge(link) && !NOT_LAYER_3.iter().any(|kind| is_kind(link, kind))
@@ -96,6 +100,13 @@ fn is_foreign_bridge(link: &Link) -> bool {
 fn is_docker_network(name: &str) -> bool {
     name.strip_prefix("br-").is_some_and(|id| {
         id.len() == 12 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+/// `veth` and seven digits (docker-behaviour A2).
+fn is_docker_veth(name: &str) -> bool {
+    name.strip_prefix("veth").is_some_and(|id| {
+        id.len() == 7 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     })
 }
 

@@ -5,6 +5,7 @@ pub mod compliance;
 pub mod condition;
 pub mod daemon;
 pub mod data_path;
+pub mod docker;
 pub mod family;
 pub mod fragments;
 pub mod hitless;

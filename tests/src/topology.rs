@@ -7,7 +7,11 @@
 //! ```
 //! The host's default route leads to the client. Nothing of it can be seen from another world.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    env,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use serde_json::Value;
 
@@ -124,6 +128,11 @@ impl World {
         self.host.add_address(ifname, address, prefix_len(Family::of(address)));
     }
 
+    /// A folder of its own, which goes with it.
+    pub fn directory(&self) -> PathBuf {
+        env::temp_dir().join(&self.name)
+    }
+
     /// Runs `netd LINE` on the host.
     ///
     /// # Panics
@@ -165,8 +174,13 @@ impl World {
     /// Where that fails.
     #[track_caller]
     pub fn sandbox(&self, name: &str) -> Container {
-        let namespace = Namespace::new(&format!("{}-{name}", self.name));
+        let namespace = Namespace::new(&self.name_of(name));
         Container { namespace, name: name.to_owned() }
+    }
+
+    /// The name of a container's namespace, which no other world has.
+    pub fn name_of(&self, container: &str) -> String {
+        format!("{}-{container}", self.name)
     }
 
     /// Makes a container and connects it to a network, with further options.

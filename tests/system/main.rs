@@ -15,6 +15,7 @@ mod containers;
 mod counters;
 mod data_path_choice;
 mod docker;
+mod docker_host;
 mod doctor;
 mod fail_points;
 mod failures;

@@ -25,6 +25,7 @@ mod verify;
 mod vm;
 
 mod bpf_object;
+mod docker;
 mod ebpf;
 mod flood;
 mod mounts;

@@ -70,7 +70,7 @@ const PROGRAMS: &[Program] = &[
     program("sysctl", &["procps"], &[System]),
     program("traceroute", &["traceroute"], &[System]),
     program("qemu-system-x86_64", &["qemu-system-x86"], &[Vm]),
-    program("busybox", &["busybox-static"], &[Vm]),
+    program("busybox", &["busybox-static"], &[System, Vm]),
     program("cpio", &["cpio"], &[Vm]),
     program("depmod", &["kmod"], &[Vm]),
     program("zstd", &["zstd"], &[Vm]),
@@ -78,8 +78,8 @@ const PROGRAMS: &[Program] = &[
     program("dpkg-shlibdeps", &["dpkg-dev"], &[Package]),
     program("gzip", &["gzip"], &[Package]),
     program("strip", &["binutils"], &[Package]),
-    program("mmdebstrap", &["mmdebstrap"], &[PackageCheck]),
-    program("unshare", &["util-linux"], &[PackageCheck]),
+    program("mmdebstrap", &["mmdebstrap"], &[System, PackageCheck]),
+    program("unshare", &["util-linux"], &[System, PackageCheck]),
 ];
 
 const fn program(

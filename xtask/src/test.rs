@@ -10,7 +10,7 @@ use std::{env, ffi::OsString, process::Command, thread};
 use anyhow::{Result, bail};
 
 use crate::{
-    build,
+    build, docker,
     ebpf::{self, Flavour},
     process,
     programs::{self, Purpose},
@@ -84,6 +84,7 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<()> {
             let plain = || build::Args::plain(false);
             build::build(workspace, &build::Args { packet_log: true, ..plain() })?;
             build::build(workspace, &build::Args { other_layout: true, ..plain() })?;
+            docker::ensure(workspace)?;
         }
         build::build(workspace, &build::Args::plain(false))?;
     }
@@ -167,6 +168,7 @@ fn cargo_test(
     cargo.env("NETD_BIN", workspace.netd(false));
     cargo.env("NETD_PACKET_LOG_BIN", workspace.netd_in(Flavour::PacketLog, false));
     cargo.env("NETD_OTHER_LAYOUT_BIN", workspace.netd_in(Flavour::OtherLayout, false));
+    cargo.env("NETD_DOCKER_SYSTEMS", docker::folder(workspace));
     cargo.env("NETD_TEST_DATAPATH", data_path);
     cargo.env("NETD_EBPF_OBJECT", ebpf::path(workspace, Flavour::Plain));
     cargo.env(reasons::VARIABLE, reasons::file(workspace));

@@ -80,6 +80,7 @@ impl Controller {
             warn!(error = in_one_line(&error), "the host's changes could not be followed");
         }
         self.keep_sysctls();
+        self.adopt_pending().await;
     }
 
     async fn follow_host(&mut self, events: &[HostEvent]) -> Result<(), RequestError> {

@@ -5,7 +5,7 @@ use std::{
     mem,
 };
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Controller, attached::warn_of_blocked, in_one_line, xdp::Xdp};
 use crate::{
@@ -109,7 +109,12 @@ impl Controller {
             && self.attach(&port.name, Side::Endpoint)
         {
             self.devices.strangers.insert(port.ifindex);
-            warn!(port = port.name, "a port that is no endpoint is closed: unplug it");
+            // Docker plugs a container's link in before it says so.
+            if self.is_dockers_port(port) {
+                debug!(port = port.name, "a port is closed until Docker says whose it is");
+            } else {
+                warn!(port = port.name, "a port that is no endpoint is closed: unplug it");
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use crate::{
 impl Controller {
     pub(super) async fn connect(&mut self, request: &Connect) -> Result<Vec<Item>, RequestError> {
         let network = self.desired.network(&request.network)?.name.clone();
+        self.check_own_network(&network, "connect")?;
         let sandbox = Sandbox::open(&request.sandbox)?;
         let view = SandboxView {
             sandbox: sandbox_ref(&request.sandbox, &sandbox),
@@ -59,6 +60,7 @@ impl Controller {
         text: &str,
         force: bool,
     ) -> Result<Vec<Item>, RequestError> {
+        self.check_own_network(network, "disconnect")?;
         let sandbox = match Sandbox::open(text) {
             Ok(sandbox) => Some(sandbox),
             // A sandbox that is gone can still be disconnected, by the text it was connected with.

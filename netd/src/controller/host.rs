@@ -41,6 +41,8 @@ pub(super) struct Host {
     routes: Routes,
     /// The ports that nobody may be given, as ranges.
     reserved_ports: Vec<(u16, u16)>,
+    /// The bridges of another manager, whatever they are called.
+    others_bridges: BTreeSet<String>,
 }
 
 impl Host {
@@ -50,6 +52,7 @@ impl Host {
             addresses: netlink.addresses().await?,
             routes: netlink.all_routes().await?,
             reserved_ports: reserved_ports(),
+            others_bridges: BTreeSet::new(),
         })
     }
 
@@ -62,7 +65,8 @@ impl Host {
         is_endpoint: impl Fn(&str) -> bool,
     ) -> Result<bool, NetlinkError> {
         if events.contains(&HostEvent::Overrun) {
-            *self = Self::read(netlink).await?;
+            let others_bridges = std::mem::take(&mut self.others_bridges);
+            *self = Self { others_bridges, ..Self::read(netlink).await? };
             return Ok(true);
         }
         let moves = |event: &HostEvent| {
@@ -93,6 +97,11 @@ impl Host {
         self.links.set(link.ifindex, Some(link));
     }
 
+    /// Takes bridges for another manager's, and no others.
+    pub(super) fn leave_alone(&mut self, bridges: BTreeSet<String>) {
+        self.others_bridges = bridges;
+    }
+
     /// Reads the reserved ports again, of which the kernel announces no change; says whether they did.
     pub(super) fn reread_reserved_ports(&mut self) -> bool {
         let new = reserved_ports();
@@ -119,6 +128,11 @@ impl Host {
         wanted.iter().all(has)
     }
 
+    /// The addresses of a link, with their prefixes.
+    pub(super) fn addresses_of(&self, ifindex: u32) -> impl Iterator<Item = IpNet> {
+        self.addresses.iter().filter(move |it| it.ifindex == ifindex).map(|it| it.net)
+    }
+
     pub(super) fn ifindex(&self, name: &str) -> Option<u32> {
         self.link(name).map(|link| link.ifindex)
     }
@@ -136,8 +150,9 @@ impl Host {
     pub(super) fn uplinks(&self, desired: &Desired, named: &[String]) -> Vec<Uplink> {
         let bridges = desired.networks.values().map(|network| network.bridge.as_str());
         let veths = desired.endpoints.values().map(|endpoint| endpoint.host_ifname.as_str());
+        let others = self.others_bridges.iter().map(String::as_str);
         let ours: BTreeSet<u32> =
-            bridges.chain(veths).filter_map(|name| self.ifindex(name)).collect();
+            bridges.chain(veths).chain(others).filter_map(|name| self.ifindex(name)).collect();
         let trusted = desired.networks.values().flat_map(|network| &network.trusted_interfaces);
         let trusted: BTreeSet<&str> = trusted.map(String::as_str).collect();
         uplinks::uplinks(self.links(), &ours, named, &trusted)

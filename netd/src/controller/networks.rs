@@ -56,6 +56,7 @@ impl Controller {
     }
 
     pub(super) async fn remove_network(&mut self, name: &str) -> Result<Vec<Item>, RequestError> {
+        self.check_own_network(name, "rm")?;
         let network = self.desired.check_remove_network(name)?.clone();
         self.netlink.delete_named(&network.bridge, BRIDGE).await?;
         self.save(&[Change::RemoveNetwork(name)])?;

@@ -14,6 +14,7 @@ impl Controller {
         name: &str,
         specs: &[PortSpec],
     ) -> Result<Vec<Item>, RequestError> {
+        self.check_own_endpoint(name)?;
         // An address may have come a moment ago.
         self.catch_up().await?;
         let ports = self.desired.plan_ports(name, specs, &self.host.view())?;
@@ -30,6 +31,7 @@ impl Controller {
         specs: &[PortSpec],
         kill: bool,
     ) -> Result<Vec<Item>, RequestError> {
+        self.check_own_endpoint(name)?;
         let ports = self.desired.plan_unpublish(name, specs)?;
         let infos: Result<Vec<_>, _> =
             ports.iter().map(|port| self.port_info(name, port)).collect();

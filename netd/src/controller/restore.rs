@@ -87,6 +87,9 @@ impl Controller {
         let mut anew = Vec::new();
         for endpoint in self.desired.endpoints.values() {
             let network = self.desired.network(&endpoint.network)?;
+            if !network.manager.is_netd() {
+                continue;
+            }
             let bridge = self.host.ifindex(&network.bridge);
             let mended = match repair(self.host.link(&endpoint.host_ifname), bridge, unplugged) {
                 Repair::Neighbours { ifindex } => match &known {
@@ -110,7 +113,7 @@ impl Controller {
     }
 
     async fn mend_networks(&self) {
-        for network in self.desired.networks.values() {
+        for network in self.desired.networks.values().filter(|it| it.manager.is_netd()) {
             if let Err(error) = self.mend_network(network).await {
                 let error = in_one_line(&error);
                 warn!(network = network.name, error, "the bridge could not be mended");

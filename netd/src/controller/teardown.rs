@@ -67,10 +67,12 @@ pub(crate) async fn tear_down(
     Ok(TornDown { was_pinned, devices: devices.into_iter().map(|(name, _)| name).collect() })
 }
 
-/// Links of endpoints first.
+/// Links of endpoints first. What Docker has made is Docker's.
 fn stored_devices(desired: &Desired) -> Vec<Device> {
-    let links = desired.endpoints.values().map(|endpoint| (endpoint.host_ifname.clone(), VETH));
-    let bridges = desired.networks.values().map(|network| (network.bridge.clone(), BRIDGE));
+    let endpoints = desired.endpoints.values().filter(|endpoint| !desired.is_dockers(endpoint));
+    let links = endpoints.map(|endpoint| (endpoint.host_ifname.clone(), VETH));
+    let networks = desired.networks.values().filter(|network| network.manager.is_netd());
+    let bridges = networks.map(|network| (network.bridge.clone(), BRIDGE));
     links.chain(bridges).collect()
 }
 

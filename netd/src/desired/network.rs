@@ -14,7 +14,7 @@ use crate::{
     driver_options::{DriverOptionError, DriverOptions},
     ids::{IdSource, new_id},
     ipam::{self, AddressError, Pools},
-    model::{Family, GatewayMode, NatMode, Network, Subnet, is_ifname},
+    model::{Family, GatewayMode, Manager, NatMode, Network, Subnet, is_ifname},
 };
 use subnets::NetworkPlan;
 
@@ -157,7 +157,10 @@ impl Desired {
         check_mtu(&request.name, mtu, &subnets)?;
         let (id, bridge) = self.bridge(&request, host, ids)?;
         Ok(Network {
-            number: self.free_number(&request.name)?,
+            number: self
+                .free_numbers()
+                .next()
+                .ok_or_else(|| NetworkError::NumbersExhausted { name: request.name.clone() })?,
             name: request.name,
             id,
             created: 0,
@@ -181,6 +184,7 @@ impl Desired {
             trusted_interfaces: options.trusted_interfaces,
             options: request.options,
             labels: request.labels,
+            manager: Manager::Netd,
         })
     }
 
@@ -198,16 +202,18 @@ impl Desired {
         }
     }
 
-    /// The names of the networks that have no endpoints.
+    /// The names of our own networks that have no endpoints.
     pub fn unused_networks(&self) -> Vec<String> {
         let used: BTreeSet<&str> = self.endpoints.values().map(|e| e.network.as_str()).collect();
-        self.networks.keys().filter(|name| !used.contains(name.as_str())).cloned().collect()
+        let own = self.networks.values().filter(|network| network.manager.is_netd());
+        let unused = own.filter(|network| !used.contains(network.name.as_str()));
+        unused.map(|network| network.name.clone()).collect()
     }
 
-    fn free_number(&self, name: &str) -> Result<u16, NetworkError> {
+    /// The numbers that no network has.
+    pub(crate) fn free_numbers(&self) -> impl Iterator<Item = u16> + use<> {
         let taken: BTreeSet<u16> = self.networks.values().map(|network| network.number).collect();
-        let free = (1..=MAX_NETWORK_NUMBER).find(|number| !taken.contains(number));
-        free.ok_or_else(|| NetworkError::NumbersExhausted { name: name.to_owned() })
+        (1..=MAX_NETWORK_NUMBER).filter(move |number| !taken.contains(number))
     }
 
     fn bridge(

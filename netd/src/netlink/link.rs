@@ -100,6 +100,23 @@ impl Netlink {
         }
     }
 
+    /// Reads a link of another namespace, by the number that this one has for it (`IFLA_TARGET_NETNSID`, Linux 4.19):
+    /// a veth's other end, without entering where it is.
+    pub async fn link_elsewhere(
+        &self,
+        netns: u32,
+        ifindex: u32,
+    ) -> Result<Option<Link>, NetlinkError> {
+        let mut message = LinkMessageBuilder::<LinkUnspec>::new().index(ifindex).build();
+        let netns = i32::try_from(netns).unwrap_or(i32::MAX);
+        message.attributes.push(LinkAttribute::IfNetnsId(netns));
+        match self.find_link(message).await {
+            // The namespace has gone meanwhile.
+            Err(error) if error.is(Errno::EINVAL) => Ok(None),
+            found => found,
+        }
+    }
+
     async fn find_link(&self, message: LinkMessage) -> Result<Option<Link>, NetlinkError> {
         let message = RouteNetlinkMessage::GetLink(without_statistics(message));
         match self.exchange(message, NLM_F_REQUEST).await {

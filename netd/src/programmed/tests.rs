@@ -13,8 +13,8 @@ use super::{FamilyContents, HostFacts, Programmed};
 use crate::{
     desired::Desired,
     model::{
-        Endpoint, GatewayMode, HostIp, MacAddr, NatMode, Network, Proto, PublishedPort, SandboxRef,
-        Subnet,
+        Endpoint, GatewayMode, HostIp, MacAddr, Manager, NatMode, Network, Proto, PublishedPort,
+        SandboxRef, Subnet,
     },
 };
 
@@ -53,6 +53,7 @@ fn network(name: &str, number: u16, subnets: &[&str]) -> Network {
         trusted_interfaces: Vec::new(),
         options: BTreeMap::new(),
         labels: BTreeMap::new(),
+        manager: Manager::Netd,
     }
 }
 

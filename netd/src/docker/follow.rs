@@ -1,0 +1,220 @@
+//! Follows a dockerd through its API: everything once, then what its events name.
+//!
+//! What the API has answered stands in a mirror, of which the controller gets a [`View`] whenever it has changed. A
+//! dockerd that is away changes nothing: the last view holds until it answers again.
+
+mod mirror;
+mod session;
+
+use std::{collections::BTreeSet, io, path::Path, sync::Arc, time::Duration};
+
+use tokio::{net::UnixStream, sync::watch, task::JoinSet, time::sleep};
+use tracing::{debug, info};
+
+use super::{settings::Settings, view::View};
+use crate::{
+    config::{DockerConfig, DockerMode},
+    netlink::netfilter,
+};
+use session::Session;
+
+/// How soon a dockerd is looked for again.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// What is known of Docker.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) state: State,
+    /// The last one; none where Docker's networks are not netd's work.
+    pub(crate) view: Option<Arc<View>>,
+    pub(crate) settings: Option<Settings>,
+}
+
+/// How things stand with a dockerd.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nobody asks for it.
+    #[default]
+    Off,
+    /// It does not answer; what was adopted stays so.
+    Away { why: String },
+    /// It is of another host: its bridges are not here.
+    Elsewhere,
+    /// It does netd's work itself.
+    LeftAlone { version: String, why: Vec<String>, bridges: BTreeSet<String> },
+    /// Its networks are netd's work.
+    Followed { version: String },
+}
+
+/// Follows as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    config: DockerConfig,
+    seen: watch::Receiver<Seen>,
+    /// Ends when this is dropped.
+    _task: JoinSet<()>,
+}
+
+impl Follower {
+    /// Begins to follow, unless that is not wished.
+    pub(crate) fn new(config: &DockerConfig) -> Self {
+        let (sender, seen) = watch::channel(Seen::default());
+        let mut task = JoinSet::new();
+        if config.enabled == DockerMode::Off {
+            // What was adopted is to be given up.
+            sender.send_modify(|_| ());
+        } else {
+            task.spawn(follow(config.clone(), Publisher(sender)));
+        }
+        Self { config: config.clone(), seen, _task: task }
+    }
+
+    /// Goes on by another configuration.
+    pub(crate) fn configure(&mut self, config: &DockerConfig) {
+        if self.config != *config {
+            *self = Self::new(config);
+        }
+    }
+
+    /// Waits until something has changed. Nothing is lost where the wait is given up.
+    pub(crate) async fn changed(&mut self) -> Seen {
+        match self.seen.changed().await {
+            Ok(()) => self.seen.borrow_and_update().clone(),
+            // Nobody follows: there is nothing to come.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Where what has been seen is told.
+#[derive(Debug)]
+struct Publisher(watch::Sender<Seen>);
+
+impl Publisher {
+    fn state(&self, state: State) {
+        self.0.send_if_modified(|seen| {
+            let is_given_up =
+                matches!(state, State::LeftAlone { .. } | State::Elsewhere | State::Off);
+            let loses_view = is_given_up && seen.view.take().is_some();
+            let is_new = seen.state != state;
+            seen.state = state;
+            is_new || loses_view
+        });
+    }
+
+    fn view(&self, version: &str, settings: Option<Settings>, view: View) {
+        self.0.send_if_modified(|seen| {
+            let state = State::Followed { version: version.to_owned() };
+            let is_new = seen.view.as_deref() != Some(&view)
+                || seen.state != state
+                || seen.settings != settings;
+            *seen = Seen { state, view: Some(Arc::new(view)), settings };
+            is_new
+        });
+    }
+}
+
+async fn follow(config: DockerConfig, publisher: Publisher) {
+    loop {
+        match find(&config.host).await {
+            Ok(Found::Elsewhere) => publisher.state(State::Elsewhere),
+            Ok(Found::Here(pid)) => {
+                let settings = pid.and_then(|pid| Settings::of(pid).ok());
+                if let Err(error) = Session::run(&config.host, settings, &publisher).await {
+                    let why = error.to_string();
+                    if matches!(publisher.0.borrow().state, State::Followed { .. }) {
+                        info!(why, "dockerd is away; what it has made stays as it is");
+                    }
+                    debug!(why, "dockerd is not followed");
+                    publisher.state(State::Away { why });
+                }
+            }
+            Err(error) => {
+                let why = format!("{}: {error}", config.host.display());
+                publisher.state(State::Away { why });
+            }
+        }
+        sleep(LOOK_AGAIN_AFTER).await;
+    }
+}
+
+enum Found {
+    /// It serves this host, as far as can be told; its process, where that can be seen.
+    Here(Option<i32>),
+    Elsewhere,
+}
+
+/// Who listens there, and for which network namespace.
+async fn find(socket: &Path) -> io::Result<Found> {
+    let stream = UnixStream::connect(socket).await?;
+    // A service manager that listens on its behalf is of the same host.
+    let Some(pid) = stream.peer_cred()?.pid().filter(|pid| *pid > 0) else {
+        return Ok(Found::Here(None));
+    };
+    let netns = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/net"));
+    let (own, other) = (netns("self")?, netns(&pid.to_string())?);
+    if own != other {
+        return Ok(Found::Elsewhere);
+    }
+    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    if comm.trim_end() == DOCKERD {
+        return Ok(Found::Here(Some(pid)));
+    }
+    Ok(Found::Here(find_process()?))
+}
+
+const DOCKERD: &str = "dockerd";
+const PROXY: &str = "docker-proxy";
+
+/// The dockerd of this network namespace.
+fn find_process() -> io::Result<Option<i32>> {
+    Ok(processes(DOCKERD)?.next())
+}
+
+/// The processes of that name in this network namespace.
+fn processes(name: &str) -> io::Result<impl Iterator<Item = i32>> {
+    let own = std::fs::read_link("/proc/self/ns/net")?;
+    let pids = std::fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let is_named = move |pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|it| it.trim_end() == name)
+    };
+    let is_here = move |pid: &i32| {
+        std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|netns| netns == own)
+    };
+    let pids: Vec<i32> = pids.filter(is_named).filter(is_here).collect();
+    Ok(pids.into_iter())
+}
+
+/// Why Docker's networks are left alone: what dockerd does with their packets itself.
+async fn conflicts(settings: Option<Settings>, has_swarm: bool) -> Vec<String> {
+    let mut why = Vec::new();
+    if has_swarm {
+        why.push(
+            "Swarm is active, which needs Docker's iptables rules: `docker swarm leave`".to_owned(),
+        );
+    }
+    let (iptables, proxy) = match settings {
+        Some(settings) => (settings.iptables || settings.ip6tables, settings.userland_proxy),
+        None => (has_rules().await, processes(PROXY).is_ok_and(|mut it| it.next().is_some())),
+    };
+    if iptables {
+        why.push(
+            "dockerd programs iptables: set \"iptables\": false and \"ip6tables\": false in daemon.json and restart it"
+                .to_owned(),
+        );
+    }
+    if proxy {
+        why.push(
+            "dockerd runs its userland proxy: set \"userland-proxy\": false in daemon.json and restart it"
+                .to_owned(),
+        );
+    }
+    why
+}
+
+/// Whether there are rules of Docker's.
+async fn has_rules() -> bool {
+    let chains = netfilter::chains().await.unwrap_or_default();
+    chains.iter().any(|chain| chain.name == "DOCKER" || chain.table.ends_with(" docker-bridges"))
+}

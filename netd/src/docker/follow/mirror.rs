@@ -1,0 +1,331 @@
+//! What dockerd has answered so far, and what it is still to be asked for. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::docker::{
+    read::Attached,
+    view::{Container, Network, View},
+};
+
+/// Something that dockerd can be asked for, by id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Object {
+    Network(String),
+    Container(String),
+}
+
+/// What has happened, in the words of Docker's events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    NetworkCreated {
+        network: String,
+    },
+    NetworkGone {
+        network: String,
+    },
+    Connected {
+        network: String,
+        container: String,
+    },
+    Disconnected {
+        network: String,
+        container: String,
+    },
+    /// It runs, has another name, or the like.
+    ContainerChanged {
+        container: String,
+    },
+    ContainerEnded {
+        container: String,
+    },
+    /// dockerd's own configuration.
+    Reloaded,
+}
+
+/// The account of a dockerd.
+#[derive(Debug, Default)]
+pub(super) struct Mirror {
+    view: View,
+    /// What is to be asked for.
+    stale: BTreeSet<Object>,
+    /// What has been asked for, and whether something has happened to it since.
+    asked: BTreeMap<Object, bool>,
+}
+
+impl Mirror {
+    /// The account of what was listed: everything is still to be asked for.
+    pub(super) fn new(objects: impl Iterator<Item = Object>) -> Self {
+        Self { stale: objects.collect(), ..Self::default() }
+    }
+
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Whether every network is known: before, what is missing may well be there.
+    pub(super) fn knows_networks(&self) -> bool {
+        let is_network = |object: &Object| matches!(object, Object::Network(_));
+        !self.stale.iter().chain(self.asked.keys()).any(is_network)
+    }
+
+    /// What to ask for now; each once at a time.
+    pub(super) fn ask(&mut self) -> Vec<Object> {
+        let free = |object: &Object| !self.asked.contains_key(object);
+        let objects: Vec<Object> = self.stale.iter().filter(|it| free(it)).cloned().collect();
+        for object in &objects {
+            self.stale.remove(object);
+            self.asked.insert(object.clone(), false);
+        }
+        objects
+    }
+
+    /// Takes up an event.
+    pub(super) fn happened(&mut self, event: Event) {
+        match event {
+            Event::NetworkCreated { network } => self.is_stale(Object::Network(network)),
+            Event::NetworkGone { network } => {
+                self.is_over(&Object::Network(network.clone()));
+                self.view.networks.remove(&network);
+            }
+            Event::Connected { network, container } => {
+                // One that starts answers no question about itself until it has.
+                if self.view.containers.get(&container).is_some_and(|it| it.ports.is_some()) {
+                    self.is_stale(Object::Container(container));
+                }
+                self.is_stale(Object::Network(network));
+            }
+            Event::Disconnected { network, container } => {
+                self.overtake(&Object::Network(network.clone()));
+                self.disconnect(&network, &container);
+            }
+            Event::ContainerChanged { container } => self.is_stale(Object::Container(container)),
+            Event::ContainerEnded { container } => self.end(&container),
+            // The session begins again.
+            Event::Reloaded => {}
+        }
+    }
+
+    fn disconnect(&mut self, network: &str, id: &str) {
+        let Some(container) = self.view.containers.get_mut(id) else { return };
+        container.attachments.remove(network);
+        let (is_alone, was_started) = (container.attachments.is_empty(), container.ports.is_some());
+        if is_alone && !was_started {
+            self.view.containers.remove(id);
+        } else if was_started {
+            // What it publishes may be another network's part now.
+            self.is_stale(Object::Container(id.to_owned()));
+        }
+    }
+
+    fn end(&mut self, id: &str) {
+        self.is_over(&Object::Container(id.to_owned()));
+        self.view.containers.remove(id);
+        // An account of a network may have it still.
+        for network in self.asked.iter_mut().filter(|(it, _)| matches!(it, Object::Network(_))) {
+            *network.1 = true;
+        }
+    }
+
+    /// Takes up what dockerd says of a network; none where there is none, or it is no bridge.
+    pub(super) fn network(&mut self, id: &str, answer: Option<(Network, Attached)>) {
+        if !self.is_answered(&Object::Network(id.to_owned())) {
+            return;
+        }
+        let Some((network, attached)) = answer else {
+            self.view.networks.remove(id);
+            return;
+        };
+        self.view.networks.insert(id.to_owned(), network);
+        for (container, starting) in attached {
+            let known = self
+                .view
+                .containers
+                .entry(container)
+                .or_insert_with(|| Container { attachments: BTreeMap::new(), ..starting.clone() });
+            for (network, attachment) in starting.attachments {
+                let is_known = known
+                    .attachments
+                    .get(&network)
+                    .is_some_and(|known| known.endpoint_id == attachment.endpoint_id);
+                // A container's own account says more.
+                if !is_known {
+                    known.attachments.insert(network, attachment);
+                }
+            }
+        }
+    }
+
+    /// Takes up what dockerd says of a container; none where there is none, or it does not run.
+    pub(super) fn container(&mut self, id: &str, answer: Option<Container>) {
+        if !self.is_answered(&Object::Container(id.to_owned())) {
+            return;
+        }
+        match answer {
+            Some(container) => self.view.containers.insert(id.to_owned(), container),
+            None => self.view.containers.remove(id),
+        };
+    }
+
+    /// An answer that was of no use: what was known before stays, and the question.
+    pub(super) fn failed(&mut self, object: &Object) {
+        self.asked.remove(object);
+        self.stale.insert(object.clone());
+    }
+
+    fn is_stale(&mut self, object: Object) {
+        self.overtake(&object);
+        self.stale.insert(object);
+    }
+
+    /// An answer that is under way is of before: it is asked for again.
+    fn overtake(&mut self, object: &Object) {
+        if let Some(is_overtaken) = self.asked.get_mut(object) {
+            *is_overtaken = true;
+        }
+    }
+
+    fn is_over(&mut self, object: &Object) {
+        self.stale.remove(object);
+        self.overtake(object);
+    }
+
+    /// Whether an answer holds. What has happened since is asked for again, unless it is over.
+    fn is_answered(&mut self, object: &Object) -> bool {
+        let is_overtaken = self.asked.remove(object).unwrap_or(false);
+        if is_overtaken && matches!(object, Object::Network(_)) {
+            self.stale.insert(object.clone());
+        }
+        !is_overtaken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Attached, Event, Mirror, Object};
+    use crate::docker::view::{Attachment, Container, Network, Ports};
+
+    fn network() -> Network {
+        Network {
+            id: "n".to_owned(),
+            name: "front".to_owned(),
+            created: 0,
+            is_default: false,
+            internal: false,
+            pools: Vec::new(),
+            options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    fn container(name: &str, endpoint: &str, is_started: bool) -> Container {
+        let attachment = Attachment {
+            endpoint_id: endpoint.to_owned(),
+            mac: "02:00:00:00:00:01".parse().unwrap(),
+            ipv4: None,
+            ipv6: None,
+            gateway: None,
+            gateway6: None,
+            gw_priority: 0,
+            aliases: Vec::new(),
+        };
+        Container {
+            name: name.to_owned(),
+            sandbox: None,
+            attachments: BTreeMap::from([("n".to_owned(), attachment)]),
+            ports: is_started.then(Ports::default),
+        }
+    }
+
+    fn attached(endpoint: &str) -> Attached {
+        Attached::from([("c".to_owned(), container("web", endpoint, false))])
+    }
+
+    fn connected() -> Event {
+        Event::Connected { network: "n".to_owned(), container: "c".to_owned() }
+    }
+
+    fn network_object() -> Object {
+        Object::Network("n".to_owned())
+    }
+
+    fn container_object() -> Object {
+        Object::Container("c".to_owned())
+    }
+
+    /// A mirror that knows the network, and a container on it.
+    fn mirror(is_started: bool) -> Mirror {
+        let mut mirror = Mirror::new([network_object()].into_iter());
+        assert_eq!(mirror.ask(), [network_object()]);
+        assert!(!mirror.knows_networks());
+        mirror.network("n", Some((network(), attached("e"))));
+        assert!(mirror.knows_networks());
+        if is_started {
+            mirror.happened(Event::ContainerChanged { container: "c".to_owned() });
+            assert_eq!(mirror.ask(), [container_object()]);
+            mirror.container("c", Some(container("web", "e", true)));
+        }
+        mirror
+    }
+
+    #[test]
+    fn a_container_that_starts_is_known_by_its_network_and_then_by_itself() {
+        let mut mirror = mirror(false);
+        assert!(mirror.view().containers["c"].ports.is_none());
+        mirror.happened(connected());
+        // It would not answer before it has started.
+        assert_eq!(mirror.ask(), [network_object()]);
+        mirror.happened(Event::ContainerChanged { container: "c".to_owned() });
+        assert_eq!(mirror.ask(), [container_object()]);
+        mirror.container("c", Some(container("web", "e", true)));
+        // What its network says is no news then.
+        mirror.network("n", Some((network(), attached("e"))));
+        assert!(mirror.view().containers["c"].ports.is_some());
+    }
+
+    #[test]
+    fn what_has_been_overtaken_is_asked_for_again() {
+        let mut mirror = mirror(true);
+        mirror.happened(connected());
+        assert_eq!(mirror.ask().len(), 2);
+        mirror.happened(Event::Disconnected { network: "n".to_owned(), container: "c".to_owned() });
+        mirror.network("n", Some((network(), attached("e"))));
+        mirror.container("c", Some(container("web", "e", true)));
+        assert!(mirror.view().containers["c"].attachments.is_empty());
+        assert_eq!(mirror.ask().len(), 2);
+    }
+
+    #[test]
+    fn a_container_that_has_ended_is_not_brought_back() {
+        let mut mirror = mirror(true);
+        mirror.happened(Event::ContainerChanged { container: "c".to_owned() });
+        mirror.happened(connected());
+        assert_eq!(mirror.ask().len(), 2);
+        mirror.happened(Event::ContainerEnded { container: "c".to_owned() });
+        mirror.container("c", Some(container("web", "e", true)));
+        mirror.network("n", Some((network(), attached("e"))));
+        assert!(mirror.view().containers.is_empty());
+        assert_eq!(mirror.ask(), [network_object()]);
+    }
+
+    #[test]
+    fn an_answer_of_no_use_changes_nothing() {
+        let mut mirror = mirror(true);
+        mirror.happened(Event::ContainerChanged { container: "c".to_owned() });
+        let before = mirror.view().clone();
+        assert_eq!(mirror.ask(), [container_object()]);
+        mirror.failed(&container_object());
+        assert_eq!(mirror.view(), &before);
+        assert_eq!(mirror.ask(), [container_object()]);
+    }
+
+    #[test]
+    fn what_is_gone_is_gone() {
+        let mut mirror = mirror(false);
+        mirror.happened(Event::Disconnected { network: "n".to_owned(), container: "c".to_owned() });
+        assert!(mirror.view().containers.is_empty());
+        mirror.happened(Event::NetworkGone { network: "n".to_owned() });
+        assert!(mirror.view().networks.is_empty());
+    }
+}

@@ -1,0 +1,114 @@
+//! How a dockerd was told to do its work: its command line and its `daemon.json`. Pure but for [`Settings::of`].
+//!
+//! Docker's API does not say whether dockerd programs iptables. Its command line and its file do, and dockerd
+//! refuses to start where both name the same option.
+
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use serde_json::Value;
+
+/// Where dockerd looks for its file when nobody names one.
+const DEFAULT_FILE: &str = "/etc/docker/daemon.json";
+
+/// What a dockerd does itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub iptables: bool,
+    pub ip6tables: bool,
+    pub userland_proxy: bool,
+    /// Whether docker0's containers are masqueraded: the API says no wherever iptables are off.
+    pub ip_masq: bool,
+}
+
+impl Settings {
+    /// Reads those of a process.
+    ///
+    /// # Errors
+    /// Where the process or its file cannot be read.
+    pub fn of(pid: i32) -> io::Result<Self> {
+        let line = fs::read(format!("/proc/{pid}/cmdline"))?;
+        let arguments: Vec<String> = line
+            .split(|byte| *byte == 0)
+            .map(|it| String::from_utf8_lossy(it).into_owned())
+            .collect();
+        let flags = flags(&arguments);
+        let named = flags.get("config-file").map(String::as_str);
+        // It may have another root than we have.
+        let file = Path::new(named.unwrap_or(DEFAULT_FILE));
+        let below = file.strip_prefix("/").unwrap_or(file);
+        let text = match fs::read_to_string(Path::new(&format!("/proc/{pid}/root")).join(below)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(Self::new(&flags, &text))
+    }
+
+    /// Those of these flags and this file. A file that is no JSON is as good as none: dockerd does not start with it.
+    fn new(flags: &BTreeMap<String, String>, file: &str) -> Self {
+        let file: Value = serde_json::from_str(file).unwrap_or(Value::Null);
+        let option = |name: &str, default: bool| {
+            let flag = flags.get(name).map(|value| is_true(value));
+            flag.or_else(|| file.get(name).and_then(Value::as_bool)).unwrap_or(default)
+        };
+        Self {
+            iptables: option("iptables", true),
+            // Before 27 it is off; where iptables are on, that is what is said.
+            ip6tables: option("ip6tables", false),
+            userland_proxy: option("userland-proxy", true),
+            ip_masq: option("ip-masq", true),
+        }
+    }
+}
+
+/// Options as Docker takes them: `--name`, `--name=value`, `--name value`, where flags without a value are true.
+fn flags(arguments: &[String]) -> BTreeMap<String, String> {
+    let mut flags = BTreeMap::new();
+    let mut rest = arguments.iter().peekable();
+    while let Some(argument) = rest.next() {
+        let Some(option) = argument.strip_prefix("--") else { continue };
+        let (name, value) = match option.split_once('=') {
+            Some((name, value)) => (name, value.to_owned()),
+            None if option == "config-file" => (option, rest.next().cloned().unwrap_or_default()),
+            None => (option, "true".to_owned()),
+        };
+        flags.insert(name.to_owned(), value);
+    }
+    flags
+}
+
+/// Go's `strconv.ParseBool`.
+fn is_true(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Settings, flags};
+
+    #[track_caller]
+    fn check(line: &str, file: &str, expected: [bool; 4]) {
+        let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let settings = Settings::new(&flags(&arguments), file);
+        let found =
+            [settings.iptables, settings.ip6tables, settings.userland_proxy, settings.ip_masq];
+        assert_eq!(found, expected, "{line} {file}");
+    }
+
+    #[test]
+    fn flags_and_file_say_what_dockerd_does() {
+        check("dockerd -H fd://", "", [true, false, true, true]);
+        check(
+            "dockerd --iptables=false --userland-proxy=false --ip6tables=0",
+            "",
+            [false, false, false, true],
+        );
+        check(
+            "dockerd --config-file /x -H unix:///s",
+            r#"{"iptables": false, "userland-proxy": false, "ip-masq": false}"#,
+            [false, false, false, false],
+        );
+        check("dockerd --iptables", r#"{"mtu": 1400}"#, [true, false, true, true]);
+        check("dockerd", "{", [true, false, true, true]);
+    }
+}

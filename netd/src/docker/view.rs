@@ -1,0 +1,98 @@
+//! What Docker has, as far as packets depend on it.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::model::{MacAddr, Proto};
+
+/// Everything, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// The networks of the bridge driver, by id.
+    pub networks: BTreeMap<String, Network>,
+    /// The containers that run, by id.
+    pub containers: BTreeMap<String, Container>,
+}
+
+/// A network of the bridge driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    pub id: String,
+    pub name: String,
+    /// Units: seconds since 1970.
+    pub created: u64,
+    /// `docker0`, whose options are the daemon's.
+    pub is_default: bool,
+    pub internal: bool,
+    pub pools: Vec<Pool>,
+    pub options: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A subnet of a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    pub subnet: IpNet,
+    /// Not told by every Docker, nor for every subnet: else it is the bridge's address.
+    pub gateway: Option<IpAddr>,
+    pub ip_range: Option<IpNet>,
+    pub aux_addresses: BTreeMap<String, IpAddr>,
+}
+
+/// A container that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    pub name: String,
+    /// Its network namespace as a path, and as that of a process; not known while it starts.
+    pub sandbox: Option<Sandbox>,
+    /// By network id.
+    pub attachments: BTreeMap<String, Attachment>,
+    /// Not known while it starts.
+    pub ports: Option<Ports>,
+}
+
+/// Where a container's network namespace is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    pub path: String,
+    pub pid: u32,
+}
+
+/// A container on a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    pub endpoint_id: String,
+    pub mac: MacAddr,
+    pub ipv4: Option<Ipv4Net>,
+    pub ipv6: Option<Ipv6Net>,
+    pub gateway: Option<Ipv4Addr>,
+    pub gateway6: Option<Ipv6Addr>,
+    pub gw_priority: i32,
+    pub aliases: Vec<String>,
+}
+
+/// What a container publishes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// What is bound on the host.
+    pub bindings: Vec<Binding>,
+    /// The container ports that somebody wants on every address of the host: `-p 8080:80` without an address.
+    pub everywhere: Vec<(Proto, u16)>,
+    /// All container ports that are published, whether or not a port of the host is bound.
+    pub opened: Vec<(Proto, u16)>,
+}
+
+/// A port of the host that leads to one of the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Binding {
+    pub proto: Proto,
+    /// The unspecified address stands for all of its family.
+    pub host_ip: IpAddr,
+    /// 0 where the network is routed, so that no port of the host is bound.
+    pub host_port: u16,
+    pub port: u16,
+}

@@ -1,0 +1,61 @@
+//! Debian systems with a dockerd in each, for the tests: of releases whose Docker is an old, and a new one.
+//!
+//! Nothing is installed on this machine: a system is a folder below `target/docker`, made once.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::{process, workspace::Workspace};
+
+/// Debian's releases with Docker 20.10 and with a current one. Unstable's changes as Debian goes on.
+const SUITES: [&str; 2] = ["bookworm", "sid"];
+
+const PACKAGES: &str = "docker.io,docker-cli,iptables,mount";
+
+/// What the client is a package of its own for.
+const PACKAGES_BEFORE_TRIXIE: &str = "docker.io,iptables,mount";
+
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Where the systems are.
+pub(crate) fn folder(workspace: &Workspace) -> PathBuf {
+    workspace.target().join("docker")
+}
+
+/// Makes the systems that are missing.
+///
+/// # Errors
+/// Fails if Debian's packages cannot be had.
+pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
+    for suite in SUITES {
+        let system = folder(workspace).join(suite);
+        if system.is_dir() {
+            continue;
+        }
+        let partial = folder(workspace).join(format!("{suite}.partial"));
+        remove(&partial)?;
+        fs::create_dir_all(&partial)?;
+        let packages = if suite == "bookworm" { PACKAGES_BEFORE_TRIXIE } else { PACKAGES };
+        let mut mmdebstrap = process::as_root("mmdebstrap")?;
+        mmdebstrap.args(["--quiet", "--mode=root", "--variant=apt"]);
+        mmdebstrap.arg(format!("--include={packages}"));
+        mmdebstrap.arg(format!("--keyring={KEYRING}"));
+        mmdebstrap.args([
+            "--aptopt=APT::Install-Recommends \"false\"",
+            "--aptopt=Acquire::Check-Valid-Until \"false\"",
+        ]);
+        process::run(mmdebstrap.arg(suite).arg(&partial))
+            .with_context(|| format!("no Debian {suite} to run Docker in"))?;
+        fs::rename(&partial, &system)?;
+    }
+    Ok(())
+}
+
+/// Removes what an interrupted run has left.
+fn remove(partial: &PathBuf) -> Result<()> {
+    if partial.exists() {
+        process::run(process::as_root("rm")?.args(["-rf", "--one-file-system"]).arg(partial))?;
+    }
+    Ok(())
+}
