@@ -21,6 +21,7 @@ pub mod fragment;
 pub mod network;
 pub mod nptv6;
 pub mod published;
+pub mod socket;
 
 pub mod config;
 pub mod counters;

@@ -68,10 +68,15 @@ pub const LAYOUT: &str = "LAYOUT";
 pub const EXPIRE_FLOWS: &str = "expire_flows";
 /// The way of another netd's flows into the connection table, run by the daemon.
 pub const INHERIT_FLOWS: &str = "inherit_flows";
-/// The socket hook of IPv4 connects.
-pub const CONNECT_V4: &str = "connect_v4";
-/// The socket hook of IPv6 connects.
-pub const CONNECT_V6: &str = "connect_v6";
+/// The socket hooks of a family: for whom a socket connects to, whom it sends a datagram to, whom a received one is
+/// shown to be from, whom it is shown to be connected with.
+pub const SOCKET_HOOKS_V4: [&str; 4] = ["connect_v4", "sendmsg_v4", "recvmsg_v4", "getpeername_v4"];
+/// The same for IPv6.
+pub const SOCKET_HOOKS_V6: [&str; 4] = ["connect_v6", "sendmsg_v6", "recvmsg_v6", "getpeername_v6"];
+/// What finds the host's socket for what comes in on the loopback device.
+pub const TO_SOCKET: &str = "to_socket";
+/// The map of the proxy's sockets, by [`crate::socket::ProxySocket`].
+pub const PROXY_SOCKETS: &str = "PROXY_SOCKETS";
 
 /// Where a program that judges packets hangs, as the packet log numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,15 +8,16 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
-mod connect;
 mod expire;
 mod fragments;
 mod frame;
 mod inherit;
+mod lookup;
 mod maps;
 mod packet;
 mod repeat;
 mod route;
+mod sockets;
 mod steps;
 mod tables;
 mod verdict;
@@ -26,8 +27,8 @@ use core::arch::asm;
 
 use aya_ebpf::{
     bindings::{bpf_func_id::BPF_FUNC_tail_call, xdp_action::XDP_PASS},
-    macros::{cgroup_sock_addr, classifier, xdp},
-    programs::{SockAddrContext, TcContext, XdpContext},
+    macros::{cgroup_sock_addr, classifier, sk_lookup, xdp},
+    programs::{SkLookupContext, SockAddrContext, TcContext, XdpContext},
 };
 use netd_common::{
     address::{V4, V6},
@@ -197,16 +198,58 @@ pub(crate) fn inherit_flows(ctx: TcContext) -> i32 {
     inherit::inherit_next(&ctx)
 }
 
-/// Sends connects of the host's own sockets to the container behind a published port.
+/// Sends a connect of the host's own socket to the container behind a published port.
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn connect_v4(ctx: SockAddrContext) -> i32 {
-    connect::connect_v4(&ctx)
+    sockets::connect_v4(&ctx)
 }
 
 /// As `connect_v4`, for IPv6 sockets.
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn connect_v6(ctx: SockAddrContext) -> i32 {
-    connect::connect_v6(&ctx)
+    sockets::connect_v6(&ctx)
+}
+
+/// Sends a datagram of the host's own socket to the container behind a published port.
+#[cgroup_sock_addr(sendmsg4)]
+pub(crate) fn sendmsg_v4(ctx: SockAddrContext) -> i32 {
+    sockets::sendmsg_v4(&ctx)
+}
+
+/// As `sendmsg_v4`, for IPv6 sockets.
+#[cgroup_sock_addr(sendmsg6)]
+pub(crate) fn sendmsg_v6(ctx: SockAddrContext) -> i32 {
+    sockets::sendmsg_v6(&ctx)
+}
+
+/// Shows a datagram to be from whom the socket has asked.
+#[cgroup_sock_addr(recvmsg4)]
+pub(crate) fn recvmsg_v4(ctx: SockAddrContext) -> i32 {
+    sockets::recvmsg_v4(&ctx)
+}
+
+/// As `recvmsg_v4`, for IPv6 sockets.
+#[cgroup_sock_addr(recvmsg6)]
+pub(crate) fn recvmsg_v6(ctx: SockAddrContext) -> i32 {
+    sockets::recvmsg_v6(&ctx)
+}
+
+/// Shows a socket to be connected with whom it has asked for.
+#[cgroup_sock_addr(getpeername4)]
+pub(crate) fn getpeername_v4(ctx: SockAddrContext) -> i32 {
+    sockets::getpeername_v4(&ctx)
+}
+
+/// As `getpeername_v4`, for IPv6 sockets.
+#[cgroup_sock_addr(getpeername6)]
+pub(crate) fn getpeername_v6(ctx: SockAddrContext) -> i32 {
+    sockets::getpeername_v6(&ctx)
+}
+
+/// Finds the proxy's socket for what a process of the host sends to a published port by the loopback device.
+#[sk_lookup]
+pub(crate) fn to_socket(ctx: SkLookupContext) -> u32 {
+    lookup::to_socket(&ctx)
 }
 
 /// `cargo xtask lint` shows that no panic is left to get here.

@@ -6,7 +6,7 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, SockMap},
 };
 use netd_common::{
     address::{Address, V4, V6},
@@ -18,6 +18,7 @@ use netd_common::{
     network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, TrustedKey},
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
     reason::Reason,
+    socket::{Asked, AskedKey, ProxySocket},
     tables::Work,
 };
 
@@ -125,6 +126,15 @@ pub(crate) static HELD_NEXT: Array<u64> = Array::with_max_entries(fragment::HELD
 /// Where the programs of one CPU keep a packet that lends itself. Writer: the programs.
 #[map]
 pub(crate) static LENT_FRAME: PerCpuArray<Frame> = PerCpuArray::with_max_entries(1, 0);
+
+/// What sockets of the host have asked for that talk to a container instead. Writer: the programs.
+#[map]
+pub(crate) static ASKED: LruHashMap<AskedKey, Asked> = LruHashMap::with_max_entries(16_384, 0);
+
+/// The proxy's sockets, by `ProxySocket`. Writer: the daemon; one that is closed is gone.
+#[map]
+pub(crate) static PROXY_SOCKETS: SockMap =
+    SockMap::with_max_entries(ProxySocket::ALL.len() as u32, 0);
 
 /// Where the programs of one CPU ask for a route. Writer: the programs.
 #[map]

@@ -33,6 +33,7 @@ use std::path::Path;
 use ipnet::Ipv6Net;
 use netd_common::config::{ConfigFlags, DatapathConfig};
 use thiserror::Error;
+use tokio::{sync::watch, task::JoinSet};
 use tracing::{info, warn};
 
 use crate::{
@@ -50,7 +51,8 @@ use crate::{
     mounts::MountError,
     netlink::{Netlink, NetlinkError, monitor::Monitor},
     netns::{EnterError, SandboxError, link::SandboxLinkError},
-    programmed::{HostFacts, Programmed},
+    programmed::{HostFacts, Programmed, Targets},
+    proxy::Sockets,
     server::{Command, ReplySender},
     store::{Change, Store, StoreError, Stored},
     sysctl,
@@ -139,6 +141,8 @@ pub(crate) struct Controller {
     sources: Sources,
     exhaustion: Exhaustion,
     docker: Docker,
+    /// Where published ports lead, for the proxy.
+    targets: watch::Sender<Targets>,
 }
 
 /// What the event loop does after a request.
@@ -189,6 +193,7 @@ impl Controller {
             sources: Sources::default(),
             exhaustion: Exhaustion::default(),
             docker: Docker::default(),
+            targets: watch::Sender::default(),
         };
         this.read_firewall().await;
         this.restore().await?;
@@ -289,7 +294,19 @@ impl Controller {
             fast_networks: self.paths.fast().cloned().collect(),
             ..self.host.facts(&self.desired, named, &self.devices.uplinks)
         };
+        let targets = Targets::new(&self.desired, &facts);
+        self.targets.send_if_modified(|known| {
+            let is_new = *known != targets;
+            *known = targets;
+            is_new
+        });
         self.datapath.program(&Programmed::new(&self.desired, &facts))
+    }
+
+    /// Serves what comes to the proxy.
+    pub(crate) fn serve_proxy(&self, sockets: Sockets) -> anyhow::Result<JoinSet<()>> {
+        self.datapath.place_proxy(&self.pins, &sockets)?;
+        Ok(sockets.serve(&self.targets)?)
     }
 
     /// Sets the sysctls that netd needs, and says which ones it had to.

@@ -27,6 +27,7 @@ use crate::{
     locks, mounts,
     netlink::{Netlink, monitor::Monitor},
     privileges,
+    proxy::Sockets,
     server::{self, BindError, Command},
     store::Store,
     takeover,
@@ -83,7 +84,9 @@ async fn serve(options: &RunOptions, takeover: bool) -> Result<()> {
     // Before anything is made that would stay if there were no thread.
     let expiry = Expiry::new().context("no thread for the expiry of flows")?;
     let parts = Parts { store, stored, ids, config, netns_cookie, netlink, monitor };
+    let sockets = Sockets::open();
     let mut controller = Controller::start(parts, &cgroup).await?;
+    let _proxy = controller.serve_proxy(sockets)?;
     traces.keep();
 
     privileges::drop_unneeded().context("capabilities cannot be dropped")?;

@@ -25,12 +25,13 @@ mod xdp;
 use std::{collections::BTreeSet, io, path::PathBuf};
 
 use aya::{
-    maps::{Array, Map, MapData, MapError, PerCpuArray},
+    maps::{Array, Map, MapData, MapError, PerCpuArray, SockMap},
     programs::ProgramError,
 };
 use netd_common::{
     config::{ConfigFlags, DatapathConfig},
     counters::{Counter, Traffic},
+    names,
     reason::Reason,
 };
 use thiserror::Error;
@@ -39,7 +40,7 @@ pub(crate) use attach::{Carried, HANDLE, PRIORITY, Side};
 pub(crate) use pins::Pins;
 pub(crate) use xdp::XdpError;
 
-use crate::programmed::Programmed;
+use crate::{programmed::Programmed, proxy::Sockets};
 use layout::Layout;
 use programs::Programs;
 use succession::Predecessor;
@@ -136,7 +137,19 @@ impl Datapath {
         let mut this = Self { programs, tables, counters, config, max_flows, predecessor };
         this.configure(config)?;
         attach::hook_sockets(&this.programs, pins, cgroup)?;
+        attach::hook_socket_lookup(&this.programs, pins)?;
         Ok(this)
+    }
+
+    /// Gives the proxy's sockets their places.
+    pub(crate) fn place_proxy(&self, pins: &Pins, sockets: &Sockets) -> Result<(), DatapathError> {
+        let name = names::PROXY_SOCKETS;
+        let mut map: SockMap<MapData> = load::open_map(pins, name, Map::SockMap)?;
+        for (place, socket) in sockets.places() {
+            let placed = map.set(place as u32, &socket, 0);
+            placed.map_err(|source| DatapathError::Map { name, source })?;
+        }
+        Ok(())
     }
 
     /// Whether a device that carries the classifiers with these numbers carries the programs of that side.

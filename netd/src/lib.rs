@@ -34,6 +34,7 @@ pub mod mounts;
 pub mod netlink;
 pub mod netns;
 pub mod privileges;
+mod proxy;
 pub mod sysctl;
 pub mod uplinks;
 pub mod watchdog;

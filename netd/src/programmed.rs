@@ -5,6 +5,7 @@
 //! an entry, and a restart is the same step as any other.
 
 mod ports;
+mod targets;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,8 @@ use netd_common::{
     nptv6::OutsidePrefix,
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
 };
+
+pub(crate) use targets::Targets;
 
 use crate::{
     desired::Desired,

@@ -13,7 +13,7 @@ use netd_tests::prog::{Datapath, Place, in_new_netns};
 fn every_program_of_the_object_is_known_and_loads() -> Result<()> {
     let classifiers = names::PARTS.into_iter().chain([names::EXPIRE_FLOWS, names::INHERIT_FLOWS]);
     let frame_hooks = [names::FROM_WIRE];
-    let socket_hooks = [names::CONNECT_V4, names::CONNECT_V6];
+    let socket_hooks = names::SOCKET_HOOKS_V4.into_iter().chain(names::SOCKET_HOOKS_V6);
     let mut datapath = Datapath::load(2)?;
     for name in classifiers.clone() {
         datapath.classifier(name)?;
@@ -21,11 +21,16 @@ fn every_program_of_the_object_is_known_and_loads() -> Result<()> {
     for name in frame_hooks {
         datapath.xdp(name)?;
     }
-    for name in socket_hooks {
+    for name in socket_hooks.clone() {
         datapath.load_socket_hook(name)?;
     }
-    let known: BTreeSet<String> =
-        classifiers.chain(frame_hooks).chain(socket_hooks).map(str::to_owned).collect();
+    datapath.load_socket_lookup(names::TO_SOCKET)?;
+    let known: BTreeSet<String> = classifiers
+        .chain(frame_hooks)
+        .chain(socket_hooks)
+        .chain([names::TO_SOCKET])
+        .map(str::to_owned)
+        .collect();
     let present: BTreeSet<String> = datapath.program_names().into_iter().collect();
     ensure!(present == known, "{present:?}");
     Ok(())

@@ -10,7 +10,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
     maps::ProgramArray,
-    programs::{CgroupSockAddr, Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
+    programs::{
+        CgroupSockAddr, Program, SchedClassifier, SkLookup, TestRun as _, TestRunOptions, Xdp,
+    },
 };
 use netd_common::{names, reason::Verdict};
 use nix::sched::{CloneFlags, unshare};
@@ -199,6 +201,15 @@ impl Datapath {
     /// Where there is none of that name or the verifier refuses it.
     pub fn load_socket_hook(&mut self, name: &str) -> Result<()> {
         let program: &mut CgroupSockAddr = self.program(name)?.try_into()?;
+        program.load().with_context(|| format!("{name} cannot be loaded"))
+    }
+
+    /// Loads the program that finds sockets.
+    ///
+    /// # Errors
+    /// Where there is none of that name, or it is refused.
+    pub fn load_socket_lookup(&mut self, name: &str) -> Result<()> {
+        let program: &mut SkLookup = self.program(name)?.try_into()?;
         program.load().with_context(|| format!("{name} cannot be loaded"))
     }
 

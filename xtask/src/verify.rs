@@ -131,6 +131,8 @@ fn load(program: &mut Program) -> Result<()> {
         program.load()
     } else if let Program::Xdp(program) = program {
         program.load()
+    } else if let Program::SkLookup(program) = program {
+        program.load()
     } else {
         bail!("xtask does not know how to load a {:?} program", program.prog_type());
     };

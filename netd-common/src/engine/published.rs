@@ -85,7 +85,18 @@ pub(super) fn host_socket<A: Address, T: FamilyTables<A>>(
     tables.socket(HOST_NETNS, ip.proto, &tuple)
 }
 
-/// Where a socket of the host that connects to (`addr`, `port`) is to be sent instead: the container
+/// The container's end of what the host sends to a published port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForHost<A> {
+    /// The container's address.
+    pub addr: A,
+    /// The container's port.
+    pub port: Port,
+    /// The published port's slot.
+    pub slot: u32,
+}
+
+/// Where a socket of the host that asks for (`addr`, `port`) is to be sent instead: the container
 /// behind the published port, if the address is the host's own.
 #[inline(always)]
 pub fn published_for_host<A: Address, T: FamilyTables<A>>(
@@ -93,13 +104,13 @@ pub fn published_for_host<A: Address, T: FamilyTables<A>>(
     addr: A,
     proto: u8,
     port: Port,
-) -> Option<(A, Port)> {
+) -> Option<ForHost<A>> {
     // The kernel takes a connect to no address at all for one to the loopback address.
     let addr = if addr == A::UNSPECIFIED { A::loopback() } else { addr };
     if !addr.is_loopback() && !tables.is_host_address(addr) {
         return None;
     }
-    begin_at(tables, tables.find_published(&addr, proto, port)?, port)
+    Some(for_host(tables.find_published(&addr, proto, port)?, port))
 }
 
 /// The same for a port that is published on every address, whichever one was asked for.
@@ -108,17 +119,11 @@ pub fn published_on_every_address<A: Address, T: FamilyTables<A>>(
     tables: &T,
     proto: u8,
     port: Port,
-) -> Option<(A, Port)> {
-    begin_at(tables, tables.find_published(&A::unspecified(), proto, port)?, port)
+) -> Option<ForHost<A>> {
+    Some(for_host(tables.find_published(&A::unspecified(), proto, port)?, port))
 }
 
-/// The container's end of a connection that the host begins, counted as the published port's.
 #[inline(always)]
-fn begin_at<A: Address, T: FamilyTables<A>>(
-    tables: &T,
-    published: PublishedPort<A>,
-    port: Port,
-) -> Option<(A, Port)> {
-    tables.count_flow(published.slot);
-    Some((published.addr, published.container_port(port)))
+fn for_host<A: Address>(published: PublishedPort<A>, port: Port) -> ForHost<A> {
+    ForHost { addr: published.addr, port: published.container_port(port), slot: published.slot }
 }

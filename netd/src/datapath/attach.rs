@@ -7,7 +7,7 @@
 use std::{fs::File, io, mem, path::Path};
 
 use aya::programs::{
-    CgroupAttachMode, ProgramError, SchedClassifier, TcAttachType,
+    CgroupAttachMode, ProgramError, ProgramInfo, SchedClassifier, TcAttachType,
     links::{FdLink, PinnedLink},
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
 };
@@ -154,25 +154,50 @@ pub(super) fn hook_sockets(
     for (name, hook) in SOCKET_HOOKS {
         let mut program = programs.socket_hook(name, hook)?;
         let error = |source| DatapathError::Cgroup { path: cgroup.to_owned(), source };
-        let path = pins.link(name);
-        if hooked(&path) == Some(program.info().map_err(error)?.id()) {
+        if is_hooked(pins, name, program.info()).map_err(error)? {
             continue;
         }
         // A link coexists with the programs of others, whatever aya calls the mode.
         let id = program.attach(&directory, CgroupAttachMode::Single).map_err(error)?;
-        let link: FdLink = program
-            .take_link(id)
-            .map_err(error)?
-            .try_into()
-            .map_err(|_| error(ProgramError::NotAttached))?;
-        let new = pins.link(&format!("{name}_new"));
-        let _ = std::fs::remove_file(&new);
-        let pin_error = |source| DatapathError::PinObject { path: path.clone(), source };
-        link.pin(&new).map_err(pin_error)?;
-        fail_point::before_step();
-        std::fs::rename(&new, &path).map_err(|source| DatapathError::Pin { path, source })?;
+        let link = program.take_link(id).map_err(error)?.try_into();
+        keep(pins, name, link.map_err(|_| error(ProgramError::NotAttached))?)?;
     }
     Ok(())
+}
+
+/// Has the sockets of this network namespace found by our program, unless that is done. A new one is asked after the
+/// old one, which has the same answers.
+pub(super) fn hook_socket_lookup(programs: &Programs, pins: &Pins) -> Result<(), DatapathError> {
+    let path = Path::new("/proc/self/ns/net");
+    let netns =
+        File::open(path).map_err(|source| DatapathError::Pin { path: path.to_owned(), source })?;
+    let mut program = programs.to_socket()?;
+    let error = program_error(names::TO_SOCKET);
+    if is_hooked(pins, names::TO_SOCKET, program.info()).map_err(&error)? {
+        return Ok(());
+    }
+    let id = program.attach(netns).map_err(&error)?;
+    let link = program.take_link(id).map_err(&error)?;
+    keep(pins, names::TO_SOCKET, link.into())
+}
+
+/// Whether the hook has the program already.
+fn is_hooked(
+    pins: &Pins,
+    name: &str,
+    program: Result<ProgramInfo, ProgramError>,
+) -> Result<bool, ProgramError> {
+    Ok(hooked(&pins.link(name)) == Some(program?.id()))
+}
+
+/// Pins a link in the place of the one before.
+fn keep(pins: &Pins, name: &str, link: FdLink) -> Result<(), DatapathError> {
+    let (path, new) = (pins.link(name), pins.link(&format!("{name}_new")));
+    let _ = std::fs::remove_file(&new);
+    let pin_error = |source| DatapathError::PinObject { path: path.clone(), source };
+    link.pin(&new).map_err(pin_error)?;
+    fail_point::before_step();
+    std::fs::rename(&new, &path).map_err(|source| DatapathError::Pin { path, source })
 }
 
 /// The number of the program behind a pinned link.

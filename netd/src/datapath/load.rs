@@ -22,7 +22,7 @@ pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netd-ebpf.o"));
 
 /// The maps that are shared with the daemon before and after this one.
-const PINNED: [&str; 40] = [
+const PINNED: [&str; 42] = [
     "CONFIG",
     "NETWORKS",
     "BRIDGES",
@@ -51,6 +51,8 @@ const PINNED: [&str; 40] = [
     "HELD",
     "HELD_FRAMES",
     "HELD_NEXT",
+    "ASKED",
+    names::PROXY_SOCKETS,
     "PUBLISHED_PORTS_V4",
     "PUBLISHED_PORTS_V6",
     "PUBLISHED_RANGES_V4",
@@ -179,6 +181,8 @@ fn load(program: &mut Program) -> Result<(), ProgramError> {
     if let Program::Xdp(program) = program {
         program.load()
     } else if let Program::CgroupSockAddr(program) = program {
+        program.load()
+    } else if let Program::SkLookup(program) = program {
         program.load()
     } else {
         <&mut SchedClassifier>::try_from(program)?.load()

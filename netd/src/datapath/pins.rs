@@ -4,7 +4,7 @@
 //! BPFFS/v5/maps/CONNTRACK_V4 ...       one folder for the version of the ABI
 //!          progs/OBJECT/from_uplink ...   one folder an eBPF object
 //!          progs/current -> OBJECT        whose programs are all loaded
-//!          links/connect_v4, xdp_2 ...    socket hooks, and XDP by interface index
+//!          links/connect_v4, xdp_2 ...    hooks of sockets, and XDP by interface index
 //!      v5_part                          what is being made or removed, and of no use to anybody
 //! ```
 //! Maps come and go together, by a rename: another version's netd finds them complete or not at all.

@@ -90,12 +90,9 @@ pub(crate) fn try_programs() -> Result<Loaded, DatapathError> {
     loader.map_max_entries("CONNTRACK_V4", ENTRIES).map_max_entries("CONNTRACK_V6", ENTRIES);
     let mut ebpf = loader.load(OBJECT)?;
     let mut loaded = Loaded::Compiled;
-    for name in names::PARTS.into_iter().chain([
-        names::CONNECT_V4,
-        names::CONNECT_V6,
-        names::FROM_WIRE,
-        names::EXPIRE_FLOWS,
-    ]) {
+    let sockets = names::SOCKET_HOOKS_V4.into_iter().chain(names::SOCKET_HOOKS_V6);
+    let others = [names::TO_SOCKET, names::FROM_WIRE, names::EXPIRE_FLOWS];
+    for name in names::PARTS.into_iter().chain(sockets).chain(others) {
         let program = ebpf.program_mut(name).ok_or(DatapathError::NoProgram { name })?;
         if load_one(program).map_err(program_error(name))? == 0 {
             loaded = Loaded::Interpreted;
@@ -111,6 +108,8 @@ fn load_one(program: &mut Program) -> Result<u32, ProgramError> {
     } else if let Program::CgroupSockAddr(program) = program {
         program.load()?;
     } else if let Program::Xdp(program) = program {
+        program.load()?;
+    } else if let Program::SkLookup(program) = program {
         program.load()?;
     }
     Ok(program.info()?.size_jitted())

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use aya::{
     Ebpf,
     maps::{Map, ProgramArray},
-    programs::{CgroupSockAddr, CgroupSockAddrAttachType, ProgramError, SchedClassifier, Xdp},
+    programs::{
+        CgroupSockAddr, CgroupSockAddrAttachType, ProgramError, SchedClassifier, SkLookup, Xdp,
+    },
 };
 use aya_obj::programs::XdpAttachType;
 use netd_common::{engine::Part, names};
@@ -31,10 +33,22 @@ const HOOKS: [&str; 6] = [
 ];
 
 /// The socket hooks, and where they hook.
-pub(super) const SOCKET_HOOKS: [(&str, CgroupSockAddrAttachType); 2] = [
-    (names::CONNECT_V4, CgroupSockAddrAttachType::Connect4),
-    (names::CONNECT_V6, CgroupSockAddrAttachType::Connect6),
-];
+pub(super) const SOCKET_HOOKS: [(&str, CgroupSockAddrAttachType); 8] = {
+    use CgroupSockAddrAttachType as At;
+    let ([connect4, sendmsg4, recvmsg4, peer4], [connect6, sendmsg6, recvmsg6, peer6]) =
+        (names::SOCKET_HOOKS_V4, names::SOCKET_HOOKS_V6);
+    [
+        // What is shown comes first: whatever is sent elsewhere is shown as it was asked for.
+        (recvmsg4, At::UDPRecvMsg4),
+        (recvmsg6, At::UDPRecvMsg6),
+        (peer4, At::GetPeerName4),
+        (peer6, At::GetPeerName6),
+        (connect4, At::Connect4),
+        (connect6, At::Connect6),
+        (sendmsg4, At::UDPSendMsg4),
+        (sendmsg6, At::UDPSendMsg6),
+    ]
+};
 
 /// What the daemon runs on the connection table.
 const TABLE_PROGRAMS: [&str; 2] = [names::EXPIRE_FLOWS, names::INHERIT_FLOWS];
@@ -78,7 +92,8 @@ impl Programs {
     /// Whether nobody has taken any of them away.
     fn are_pinned(&self) -> bool {
         let sockets = SOCKET_HOOKS.iter().map(|(name, _)| name);
-        let names = HOOKS.iter().chain(sockets).chain(&[names::FROM_WIRE]).chain(&TABLE_PROGRAMS);
+        let others = [names::FROM_WIRE, names::TO_SOCKET];
+        let names = HOOKS.iter().chain(sockets).chain(&others).chain(&TABLE_PROGRAMS);
         self.pins.are_programs_current()
             && names.into_iter().all(|name| self.pins.program(name).exists())
     }
@@ -118,6 +133,12 @@ impl Programs {
         program.map_err(program_error(name))
     }
 
+    /// The program that finds sockets.
+    pub(super) fn to_socket(&self) -> Result<SkLookup, DatapathError> {
+        let program = SkLookup::from_pin(self.pins.program(names::TO_SOCKET));
+        program.map_err(program_error(names::TO_SOCKET))
+    }
+
     /// The program in the drivers of uplinks.
     pub(super) fn xdp(&self) -> Result<Xdp, DatapathError> {
         let path = self.pins.program(names::FROM_WIRE);
@@ -137,7 +158,7 @@ fn load_all(pins: &Pins, max_flows: u32) -> Result<(), DatapathError> {
     pins.renew_programs()?;
     let parts = HOOKS.iter().flat_map(|hook| parts_of(hook)).map(|(_, part)| part);
     let sockets = SOCKET_HOOKS.iter().map(|(name, _)| *name);
-    let others = sockets.chain([names::FROM_WIRE]).chain(TABLE_PROGRAMS);
+    let others = sockets.chain([names::FROM_WIRE, names::TO_SOCKET]).chain(TABLE_PROGRAMS);
     load::programs(&mut ebpf, &parts.chain(others).collect::<Vec<_>>())?;
     HOOKS.iter().try_for_each(|hook| place_hook(&mut ebpf, pins, hook))?;
     for (name, _) in SOCKET_HOOKS {
@@ -146,6 +167,8 @@ fn load_all(pins: &Pins, max_flows: u32) -> Result<(), DatapathError> {
     }
     let program: &mut Xdp = load::program(&mut ebpf, names::FROM_WIRE)?;
     pin(pins, names::FROM_WIRE, |path| program.pin(path))?;
+    let program: &mut SkLookup = load::program(&mut ebpf, names::TO_SOCKET)?;
+    pin(pins, names::TO_SOCKET, |path| program.pin(path))?;
     for name in TABLE_PROGRAMS {
         let program: &mut SchedClassifier = load::program(&mut ebpf, name)?;
         pin(pins, name, |path| program.pin(path))?;

@@ -54,7 +54,7 @@ fn is_open_outside<A: Address>(host_ip: &HostIp) -> bool {
 }
 
 /// The addresses of this family that a port is published on; the unspecified one stands for all.
-fn host_addresses<A: Address>(
+pub(super) fn host_addresses<A: Address>(
     host: &HostFacts,
     host_ip: &HostIp,
 ) -> impl Iterator<Item = A> + use<A> {
