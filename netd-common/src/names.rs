@@ -69,10 +69,13 @@ pub const EXPIRE_FLOWS: &str = "expire_flows";
 /// The way of another netd's flows into the connection table, run by the daemon.
 pub const INHERIT_FLOWS: &str = "inherit_flows";
 /// The socket hooks of a family: for whom a socket connects to, whom it sends a datagram to, whom a received one is
-/// shown to be from, whom it is shown to be connected with.
-pub const SOCKET_HOOKS_V4: [&str; 4] = ["connect_v4", "sendmsg_v4", "recvmsg_v4", "getpeername_v4"];
+/// shown to be from, whom it is shown to be connected with, and which
+/// port it takes.
+pub const SOCKET_HOOKS_V4: [&str; 5] =
+    ["connect_v4", "sendmsg_v4", "recvmsg_v4", "getpeername_v4", "bind_v4"];
 /// The same for IPv6.
-pub const SOCKET_HOOKS_V6: [&str; 4] = ["connect_v6", "sendmsg_v6", "recvmsg_v6", "getpeername_v6"];
+pub const SOCKET_HOOKS_V6: [&str; 5] =
+    ["connect_v6", "sendmsg_v6", "recvmsg_v6", "getpeername_v6", "bind_v6"];
 /// What finds the host's socket for what comes in on the loopback device.
 pub const TO_SOCKET: &str = "to_socket";
 /// The map of the proxy's sockets, by [`crate::socket::ProxySocket`].

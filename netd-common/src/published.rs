@@ -2,6 +2,8 @@
 
 use crate::{
     address::{Address, Port, V4, V6},
+    config::{RESERVED_WORDS, reserved_port},
+    header::proto,
     pod::map_type,
 };
 
@@ -47,12 +49,36 @@ pub struct PublishedPort<A> {
     pub host_port: Port,
     /// The number of the container's network.
     pub network: u16,
-    /// Always zero.
-    pub reserved: u16,
+    /// Bits of [`PublishedFlags`].
+    pub flags: u16,
     /// The published port's slot: counters and generation.
     pub slot: u32,
     /// The container's endpoint slot.
     pub endpoint_slot: u32,
+}
+
+/// Bits of [`PublishedPort::flags`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishedFlags;
+
+impl PublishedFlags {
+    /// Nobody else holds the port, so the host's programs are kept from binding it.
+    pub const KEPT: u16 = 1;
+}
+
+/// The elements of the map of kept ports: those of TCP, then those of UDP.
+pub const KEPT_WORDS: u32 = 2 * RESERVED_WORDS;
+
+/// Where the map of kept ports has a port: the element, and the bit in it. SCTP's are not there, whose sockets no
+/// program sees.
+#[inline(always)]
+pub const fn kept_port(proto: u8, port: u16) -> Option<(u32, u64)> {
+    let (word, bit) = reserved_port(port);
+    match proto {
+        proto::TCP => Some((word, bit)),
+        proto::UDP => Some((RESERVED_WORDS + word, bit)),
+        _ => None,
+    }
 }
 
 map_type! {

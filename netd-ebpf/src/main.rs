@@ -8,6 +8,7 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
+mod bind;
 mod expire;
 mod fragments;
 mod frame;
@@ -244,6 +245,18 @@ pub(crate) fn getpeername_v4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(getpeername6)]
 pub(crate) fn getpeername_v6(ctx: SockAddrContext) -> i32 {
     sockets::getpeername_v6(&ctx)
+}
+
+/// Keeps the host's own programs off ports that netd publishes.
+#[cgroup_sock_addr(bind4)]
+pub(crate) fn bind_v4(ctx: SockAddrContext) -> i32 {
+    bind::bind_v4(&ctx)
+}
+
+/// As `bind_v4`, for IPv6 sockets.
+#[cgroup_sock_addr(bind6)]
+pub(crate) fn bind_v6(ctx: SockAddrContext) -> i32 {
+    bind::bind_v6(&ctx)
 }
 
 /// Finds the proxy's socket for what a process of the host sends to a published port by the loopback device.

@@ -16,7 +16,7 @@ use netd_common::{
     fragment::{self, FirstFragment, FragmentKey, Held},
     names,
     network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, TrustedKey},
-    published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
+    published::{self, PublishedPort, PublishedPortKey, PublishedRangeKey},
     reason::Reason,
     socket::{Asked, AskedKey, ProxySocket},
     tables::Work,
@@ -59,6 +59,10 @@ pub(crate) static UPLINK_MACS: HashMap<u32, [u8; 6]> =
 /// The ports that nobody is given, a bit each. Writer: the daemon.
 #[map]
 pub(crate) static RESERVED_PORTS: Array<u64> = Array::with_max_entries(config::RESERVED_WORDS, 0);
+
+/// The ports that the host's programs cannot bind, a bit each. Writer: the daemon.
+#[map]
+pub(crate) static KEPT_PORTS: Array<u64> = Array::with_max_entries(published::KEPT_WORDS, 0);
 
 /// One element: when a flow of the host's own that is translated was last seen. Writer: the programs.
 #[map]

@@ -26,7 +26,7 @@ use crate::{
 pub(crate) const TABLES: KernelTables = KernelTables::without_packet();
 
 /// Lets the call go on; netd never refuses one.
-const PROCEED: i32 = 1;
+pub(crate) const PROCEED: i32 = 1;
 
 /// Handles connect() of an IPv4 socket.
 #[inline(always)]
@@ -195,7 +195,7 @@ fn key(ctx: &SockAddrContext, (peer, port): ([u32; 4], Port)) -> AskedKey {
 }
 
 #[inline(always)]
-fn context<'a>(ctx: &SockAddrContext) -> &'a mut bpf_sock_addr {
+pub(crate) fn context<'a>(ctx: &SockAddrContext) -> &'a mut bpf_sock_addr {
     // SAFETY: the kernel hands the program a valid context for as long as it runs, and lets programs of this type
     // write the fields that begin with `user_`.
     unsafe { &mut *ctx.sock_addr }
@@ -203,7 +203,7 @@ fn context<'a>(ctx: &SockAddrContext) -> &'a mut bpf_sock_addr {
 
 /// Whether this is a socket of the host's own namespace.
 #[inline(always)]
-fn is_ours(ctx: &SockAddrContext) -> bool {
+pub(crate) fn is_ours(ctx: &SockAddrContext) -> bool {
     // SAFETY: the helper takes this program type's context.
     let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     CONFIG.get(0).is_some_and(|config| config.netns_cookie == cookie)
@@ -211,7 +211,7 @@ fn is_ours(ctx: &SockAddrContext) -> bool {
 
 /// The socket's protocol, where its ports can be published.
 #[inline(always)]
-fn protocol(addr: &bpf_sock_addr) -> Option<u8> {
+pub(crate) fn protocol(addr: &bpf_sock_addr) -> Option<u8> {
     let protocol = addr.protocol;
     let is_known = protocol == u32::from(proto::TCP) || protocol == u32::from(proto::UDP);
     is_known.then_some(protocol as u8)
@@ -246,7 +246,7 @@ fn is_loopback_v4(be: u32) -> bool {
 }
 
 #[inline(always)]
-fn port_of(addr: &bpf_sock_addr) -> Port {
+pub(crate) fn port_of(addr: &bpf_sock_addr) -> Port {
     Port::from_wire(addr.user_port as u16)
 }
 

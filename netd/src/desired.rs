@@ -23,7 +23,10 @@ pub use endpoint::{ConnectError, DisconnectError, SandboxView};
 pub use network::{MAX_NETWORK_NUMBER, NetworkError, OverlapOwner, RemoveNetworkError};
 pub use port::{PublishError, UnpublishError};
 
-use crate::model::{Endpoint, Family, LINK_LOCAL_GATEWAY, Manager, Network, Proto, PublishedPort};
+use crate::{
+    listeners::Listener,
+    model::{Endpoint, Family, LINK_LOCAL_GATEWAY, Manager, Network, Proto, PublishedPort},
+};
 
 /// The highest slot: endpoints and published ports share the data path's table of counters.
 pub const MAX_SLOT: u32 = netd_common::counters::SLOTS - 1;
@@ -64,9 +67,8 @@ pub struct HostView {
     pub local_port_range: (u16, u16),
     /// `net.ipv4.ip_local_reserved_ports`, which are not picked.
     pub reserved_ports: Vec<(u16, u16)>,
-    /// Ports that turned out to be taken by a process: not picked, nor chosen in a range. A change
-    /// that meets one is planned again with the port added here.
-    pub busy_ports: BTreeSet<(Proto, u16)>,
+    /// The host's own sockets that wait for clients: their ports are not picked, nor chosen in a range.
+    pub listeners: Vec<Listener>,
 }
 
 impl HostView {

@@ -29,6 +29,7 @@ pub mod traces;
 
 pub mod datapath;
 mod fail_point;
+pub mod listeners;
 pub mod locks;
 pub mod mounts;
 pub mod netlink;

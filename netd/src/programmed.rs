@@ -26,7 +26,7 @@ use netd_common::{
         NetworkFamily, NetworkFlags, TrustedKey, UNKNOWN_NETNS, UplinkFlags,
     },
     nptv6::OutsidePrefix,
-    published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
+    published::{PublishedPort, PublishedPortKey, PublishedRangeKey, kept_port},
 };
 
 pub(crate) use targets::Targets;
@@ -83,6 +83,8 @@ pub(crate) struct Programmed {
     pub(crate) flow_limits: BTreeMap<u32, u32>,
     /// The ports that nobody is given, a bit each.
     pub(crate) reserved_ports: BTreeMap<u32, u64>,
+    /// The ports that the host's programs cannot bind, a bit each.
+    pub(crate) kept_ports: BTreeMap<u32, u64>,
     /// The slots that are in use.
     pub(crate) slots: BTreeMap<u32, u32>,
     pub(crate) v4: FamilyContents<V4>,
@@ -125,6 +127,7 @@ impl Programmed {
             uplinks: host.uplinks.iter().map(|(&ifindex, &e)| (ifindex, uplink(e))).collect(),
             uplink_macs: host.uplink_macs.clone(),
             reserved_ports: reserved_ports(&host.reserved_ports),
+            kept_ports: kept_ports(desired),
             ..Self::default()
         };
         for network in desired.networks.values() {
@@ -347,6 +350,21 @@ fn reserved_ports(ranges: &[(u16, u16)]) -> BTreeMap<u32, u64> {
     let mut words = BTreeMap::new();
     for (word, bit) in ranges.iter().flat_map(|&(first, last)| first..=last).map(reserved_port) {
         *words.entry(word).or_default() |= bit;
+    }
+    words
+}
+
+/// What netd publishes itself. Docker holds what it publishes, by sockets of its own.
+fn kept_ports(desired: &Desired) -> BTreeMap<u32, u64> {
+    let mut words = BTreeMap::new();
+    let is_kept = |(endpoint, port): &(&model::Endpoint, &model::PublishedPort)| {
+        !desired.is_dockers(endpoint) && port.host_ip != model::HostIp::Container
+    };
+    for (_, row) in desired.published_ports().filter(is_kept) {
+        let ports = row.host_port..=row.host_port_end;
+        for (word, bit) in ports.filter_map(|port| kept_port(ports::number(row.proto), port)) {
+            *words.entry(word).or_default() |= bit;
+        }
     }
     words
 }

@@ -1,5 +1,6 @@
 //! What the tests of netd share: worlds made of network namespaces, real programs, and packets.
 
+pub mod asking;
 pub mod clients;
 pub mod compliance;
 pub mod condition;

@@ -138,7 +138,7 @@ fn publish<A: Family>(scene: &mut Scene, addr: A, host_port: u16, port: u16) {
         port: Port::new(port),
         host_port: Port::new(host_port),
         network: NET_A,
-        reserved: 0,
+        flags: 0,
         slot: 20,
         endpoint_slot: slot(NET_A, 2),
     };

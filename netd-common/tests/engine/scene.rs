@@ -230,7 +230,7 @@ fn leads_to<A: Family>(host_port: u16, network: u16, port: u16, slot: u32) -> Pu
         port: Port::new(port),
         host_port: Port::new(host_port),
         network,
-        reserved: 0,
+        flags: 0,
         slot,
         endpoint_slot: self::slot(network, 2),
     }

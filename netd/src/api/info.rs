@@ -13,8 +13,8 @@ use crate::{
     clock,
     data_path::Path,
     model::{
-        DRIVER, DatapathMode, Endpoint, GatewayMode, HostIp, MacAddr, NatMode, Network, Proto,
-        PublishedPort, SCOPE, Subnet,
+        DRIVER, DatapathMode, Endpoint, GatewayMode, HostIp, MacAddr, Manager, NatMode, Network,
+        Proto, PublishedPort, SCOPE, Subnet,
     },
 };
 
@@ -45,6 +45,9 @@ pub struct NetworkInfo {
     /// Null where the IPv6 prefix is not translated.
     #[serde(default)]
     pub nptv6: Option<Ipv6Net>,
+    /// Who has made it.
+    #[serde(default)]
+    pub manager: Manager,
     pub datapath: DatapathInfo,
     /// Names.
     pub endpoints: Vec<String>,
@@ -94,6 +97,9 @@ pub struct EndpointInfo {
     /// Null where the daemon's default holds.
     #[serde(default)]
     pub max_flows: Option<NonZeroU32>,
+    /// Who has made it.
+    #[serde(default)]
+    pub manager: Manager,
     pub ports: Vec<PortInfo>,
 }
 
@@ -177,6 +183,7 @@ impl NetworkInfo {
             max_flows: network.max_flows,
             nat: network.nat.unwrap_or(default_nat),
             nptv6: network.nptv6,
+            manager: network.manager,
             datapath,
             endpoints,
             allowed,
@@ -199,13 +206,13 @@ impl SubnetInfo {
 }
 
 impl EndpointInfo {
-    /// Shows an endpoint, given its network's id and its published ports as they are shown.
-    pub fn new(endpoint: &Endpoint, network_id: &str, ports: Vec<PortInfo>) -> Self {
+    /// Shows an endpoint, given its network and its published ports as they are shown.
+    pub fn new(endpoint: &Endpoint, network: &Network, ports: Vec<PortInfo>) -> Self {
         Self {
             name: endpoint.name.clone(),
             id: endpoint.id.clone(),
             network: endpoint.network.clone(),
-            network_id: network_id.to_owned(),
+            network_id: network.id.clone(),
             sandbox: endpoint.sandbox.text.clone(),
             ifname: endpoint.ifname.clone(),
             host_ifname: endpoint.host_ifname.clone(),
@@ -217,6 +224,7 @@ impl EndpointInfo {
             aliases: endpoint.aliases.clone(),
             gw_priority: endpoint.gw_priority,
             max_flows: endpoint.max_flows,
+            manager: network.manager,
             ports,
         }
     }

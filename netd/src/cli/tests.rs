@@ -201,7 +201,7 @@ fn check_output(line: &str, items: &[Item], expected: &str) {
 const NETWORK: &str = r#"{"name":"front","id":"0123456789abcdef","driver":"bridge","scope":"local",
     "created":"2024-01-01T00:00:00Z","bridge":"br-0123456789ab",
     "subnets":[{"subnet":"172.17.0.0/16","gateway":"172.17.0.1","gateway_mode":"nat","ip_range":null,"aux_addresses":{}}],
-    "internal":false,"icc":true,"masquerade":true,"snat_addresses":[],"gateway_mode":"nat","mtu":1500,"max_flows":null,"nat":"edm","nptv6":null,
+    "internal":false,"icc":true,"masquerade":true,"snat_addresses":[],"gateway_mode":"nat","mtu":1500,"max_flows":null,"nat":"edm","nptv6":null,"manager":"netd",
     "datapath":{"asked":"auto","path":"fast","reason":"nothing speaks against it"},
     "endpoints":["web"],"allowed":[],"options":{},"labels":{}}"#;
 

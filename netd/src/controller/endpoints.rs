@@ -4,10 +4,10 @@ use std::{net::IpAddr, slice};
 
 use tracing::{info, warn};
 
-use super::{Controller, RequestError, in_one_line, join::Joining};
+use super::{Controller, RequestError, in_one_line, join::Joining, ports};
 use crate::{
     api::{Connect, EndpointInfo, Item},
-    desired::SandboxView,
+    desired::{ConnectError, SandboxView},
     model::{Endpoint, SandboxRef},
     netns::{Sandbox, SandboxError, link::SandboxLinkError},
     store::{Change, StoreError},
@@ -24,7 +24,11 @@ impl Controller {
         };
         self.catch_up().await?;
         let host = self.host.view();
-        let endpoint = self.desired.plan_endpoint(request, &view, &host, &mut self.ids)?;
+        let endpoint = self.desired.plan_endpoint(request, &view, &host, &mut self.ids);
+        let endpoint = endpoint.map_err(|error| match error {
+            ConnectError::Publish(error) => ports::with_owner(error).into(),
+            other => RequestError::from(other),
+        })?;
         self.save(&[Change::PutEndpoint(&endpoint)])?;
         let joining = Joining { endpoint: &endpoint, sandbox: &sandbox };
         if let Err(error) = self.join_all(&[joining]).await {
@@ -106,7 +110,7 @@ impl Controller {
 
     fn endpoint_info(&self, endpoint: &Endpoint) -> Result<EndpointInfo, RequestError> {
         let network = self.desired.network(&endpoint.network)?;
-        Ok(EndpointInfo::new(endpoint, &network.id, self.port_infos(endpoint)?))
+        Ok(EndpointInfo::new(endpoint, network, self.port_infos(endpoint)?))
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     uplinks::{self, Uplink, masquerade, xdp},
 };
 use links::Links;
-use ports::{local_port_range, reserved_ports};
+use ports::{listeners, local_port_range, reserved_ports};
 
 /// The kinds of our links, in the kernel's words.
 pub(super) const BRIDGE: &str = "bridge";
@@ -201,7 +201,7 @@ impl Host {
             default_mtu: uplinks::default_route_mtu(self.links(), &self.routes.without_rule),
             local_port_range: local_port_range(),
             reserved_ports: reserved_ports(),
-            busy_ports: BTreeSet::new(),
+            listeners: listeners(),
         }
     }
 

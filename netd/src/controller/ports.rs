@@ -3,10 +3,22 @@
 use super::{Controller, RequestError};
 use crate::{
     api::{Item, PortInfo, PortTraffic},
+    desired::PublishError,
     model::{Endpoint, Proto, PublishedPort},
     port_spec::PortSpec,
     store::Change,
 };
+
+/// Names whose socket is in the way of a port.
+pub(super) fn with_owner(error: PublishError) -> PublishError {
+    match error {
+        PublishError::PortHeld { wanted, listener, owner: None } => {
+            let owner = listener.process();
+            PublishError::PortHeld { wanted, listener, owner }
+        }
+        other => other,
+    }
+}
 
 impl Controller {
     pub(super) async fn add_ports(
@@ -17,7 +29,7 @@ impl Controller {
         self.check_own_endpoint(name)?;
         // An address may have come a moment ago.
         self.catch_up().await?;
-        let ports = self.desired.plan_ports(name, specs, &self.host.view())?;
+        let ports = self.desired.plan_ports(name, specs, &self.host.view()).map_err(with_owner)?;
         let mut endpoint = self.desired.endpoint(name)?.clone();
         endpoint.ports.extend(ports.iter().cloned());
         self.change_ports(endpoint)?;

@@ -22,7 +22,7 @@ pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netd-ebpf.o"));
 
 /// The maps that are shared with the daemon before and after this one.
-const PINNED: [&str; 42] = [
+const PINNED: [&str; 43] = [
     "CONFIG",
     "NETWORKS",
     "BRIDGES",
@@ -32,6 +32,7 @@ const PINNED: [&str; 42] = [
     "UPLINKS",
     "UPLINK_MACS",
     "RESERVED_PORTS",
+    "KEPT_PORTS",
     "HOST_FLOWS_SEEN",
     "ISOLATION_SETS",
     "GENERATIONS",

@@ -33,10 +33,12 @@ const HOOKS: [&str; 6] = [
 ];
 
 /// The socket hooks, and where they hook.
-pub(super) const SOCKET_HOOKS: [(&str, CgroupSockAddrAttachType); 8] = {
+pub(super) const SOCKET_HOOKS: [(&str, CgroupSockAddrAttachType); 10] = {
     use CgroupSockAddrAttachType as At;
-    let ([connect4, sendmsg4, recvmsg4, peer4], [connect6, sendmsg6, recvmsg6, peer6]) =
-        (names::SOCKET_HOOKS_V4, names::SOCKET_HOOKS_V6);
+    let (
+        [connect4, sendmsg4, recvmsg4, peer4, bind4],
+        [connect6, sendmsg6, recvmsg6, peer6, bind6],
+    ) = (names::SOCKET_HOOKS_V4, names::SOCKET_HOOKS_V6);
     [
         // What is shown comes first: whatever is sent elsewhere is shown as it was asked for.
         (recvmsg4, At::UDPRecvMsg4),
@@ -47,6 +49,8 @@ pub(super) const SOCKET_HOOKS: [(&str, CgroupSockAddrAttachType); 8] = {
         (connect6, At::Connect6),
         (sendmsg4, At::UDPSendMsg4),
         (sendmsg6, At::UDPSendMsg6),
+        (bind4, At::Bind4),
+        (bind6, At::Bind6),
     ]
 };
 

@@ -42,6 +42,7 @@ pub(super) struct Tables {
     uplinks: SyncedHash<u32, u32>,
     uplink_macs: SyncedHash<u32, [u8; 6]>,
     reserved_ports: Synced<Array<MapData, u64>, u32, u64>,
+    kept_ports: Synced<Array<MapData, u64>, u32, u64>,
     v4: FamilyTables<V4>,
     v6: FamilyTables<V6>,
 }
@@ -96,6 +97,7 @@ impl Tables {
             uplinks: synced(pins, "UPLINKS", Map::HashMap)?,
             uplink_macs: synced(pins, "UPLINK_MACS", Map::HashMap)?,
             reserved_ports: synced(pins, "RESERVED_PORTS", Map::Array)?,
+            kept_ports: synced(pins, "KEPT_PORTS", Map::Array)?,
             v4: FamilyTables::open(pins, V4_NAMES)?,
             v6: FamilyTables::open(pins, V6_NAMES)?,
         })
@@ -151,6 +153,7 @@ impl Tables {
         self.reserved_ports
             .put_missing(&wanted.reserved_ports)
             .map_err(map_error("RESERVED_PORTS"))?;
+        self.kept_ports.put_missing(&wanted.kept_ports).map_err(map_error("KEPT_PORTS"))?;
         self.v4.put_missing(&wanted.v4, V4_NAMES)?;
         self.v6.put_missing(&wanted.v6, V6_NAMES)?;
 
@@ -159,6 +162,7 @@ impl Tables {
         self.reserved_ports
             .remove_others(&wanted.reserved_ports)
             .map_err(map_error("RESERVED_PORTS"))?;
+        self.kept_ports.remove_others(&wanted.kept_ports).map_err(map_error("KEPT_PORTS"))?;
         self.uplink_macs.remove_others(&wanted.uplink_macs).map_err(map_error("UPLINK_MACS"))?;
         self.uplinks.remove_others(&wanted.uplinks).map_err(map_error("UPLINKS"))?;
         self.bridge_ports.remove_others(&wanted.bridge_ports).map_err(map_error("BRIDGE_PORTS"))?;

@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::{Desired, HostView, LookupError};
 use crate::{
     driver_options::DriverOptions,
+    listeners::Listener,
     model::{Endpoint, Family, GatewayMode, HostIp, Network, Proto, PublishedPort},
     port_spec::{PortRange, PortSpec},
 };
@@ -45,6 +46,13 @@ pub enum PublishError {
         "port {wanted} is already published by endpoint {by} as {existing}: choose another host port"
     )]
     PortTaken { wanted: String, by: String, existing: String },
+    #[error("port {wanted} is held by {}: choose another host port, or end it", shown_owner(.owner))]
+    PortHeld {
+        wanted: String,
+        listener: Listener,
+        /// A process by its name and number, for who can look.
+        owner: Option<(String, u32)>,
+    },
     #[error("all of the host ports {range}/{proto} are taken: use a larger range")]
     RangeTaken { range: PortRange, proto: Proto },
     #[error(
@@ -55,6 +63,14 @@ pub enum PublishError {
         "no slot is left for a port of endpoint {endpoint}: remove endpoints or published ports"
     )]
     SlotsExhausted { endpoint: String },
+}
+
+/// A process as an error names it.
+fn shown_owner(owner: &Option<(String, u32)>) -> String {
+    match owner {
+        Some((name, pid)) => format!("{name} (process {pid})"),
+        None => "a process of this host".to_owned(),
+    }
 }
 
 /// Why a port cannot be unpublished.
@@ -278,7 +294,14 @@ impl PortPlan<'_> {
 
     fn check_free(&self, row: &PublishedPort) -> Result<(), PublishError> {
         match self.in_the_way(row) {
-            None => Ok(()),
+            None => match self.holding(row) {
+                None => Ok(()),
+                Some(listener) => Err(PublishError::PortHeld {
+                    wanted: row.to_string(),
+                    listener: listener.clone(),
+                    owner: None,
+                }),
+            },
             Some((by, existing)) => Err(PublishError::PortTaken {
                 wanted: row.to_string(),
                 by: by.name.clone(),
@@ -296,6 +319,31 @@ impl PortPlan<'_> {
                     || self.has_address(&other.host_ip, &row.host_ip)
                     || self.has_address(&row.host_ip, &other.host_ip))
         })
+    }
+
+    /// A socket of the host that has one of the ports: the one with the highest.
+    fn holding(&self, row: &PublishedPort) -> Option<&Listener> {
+        let is_hit = |listener: &&Listener| {
+            listener.proto == row.proto
+                && (row.host_port..=row.host_port_end).contains(&listener.port)
+                && self.shares_address(listener, &row.host_ip)
+        };
+        self.host.listeners.iter().filter(is_hit).max_by_key(|listener| listener.port)
+    }
+
+    fn shares_address(&self, listener: &Listener, host_ip: &HostIp) -> bool {
+        match host_ip {
+            HostIp::Any => true,
+            HostIp::Address(address) if address.is_unspecified() => {
+                listener.address.is_ipv4() == address.is_ipv4() || listener.takes(*address)
+            }
+            HostIp::Address(address) => listener.takes(*address),
+            HostIp::Interface(ifname) => {
+                let mut addresses = self.host.link_addresses.get(ifname).into_iter().flatten();
+                addresses.any(|address| listener.takes(*address))
+            }
+            HostIp::Container => false,
+        }
     }
 
     /// Whether one is an interface and the other one of its addresses.
@@ -339,13 +387,11 @@ impl PortPlan<'_> {
             let last = first.checked_add(span).filter(|last| range.contains(last))?;
             (row.host_port, row.host_port_end) = (first, last);
             let is_hit = |&&(low, high): &&(u16, u16)| low <= last && first <= high;
-            let busy =
-                self.host.busy_ports.range((row.proto, first)..=(row.proto, last)).next_back();
             let past = self
                 .in_the_way(row)
                 .map(|(_, other)| other.host_port_end)
                 .max(reserved.iter().find(is_hit).map(|(_, high)| *high))
-                .max(busy.map(|(_, port)| *port));
+                .max(self.holding(row).map(|listener| listener.port));
             match past {
                 None => return Some(()),
                 // One step past whatever is in the way, so that a full range is crossed in few.

@@ -39,7 +39,7 @@ impl World {
             default_mtu: 1500,
             local_port_range: (40_000, 40_009),
             reserved_ports: vec![(40_001, 40_002)],
-            busy_ports: BTreeSet::new(),
+            listeners: Vec::new(),
         };
         let pools = Pools::new(&[], ula_prefix([1, 2, 3, 4, 5]));
         Self { desired: Desired::default(), host, pools, ids: Counting::default() }

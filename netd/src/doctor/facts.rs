@@ -1,6 +1,6 @@
 //! What is known of the host. Each part may be unknown, for a reason.
 
-use std::{error::Error, net::IpAddr, path::PathBuf};
+use std::{error::Error, path::PathBuf};
 
 use ipnet::IpNet;
 
@@ -9,7 +9,8 @@ use crate::{
     data_path,
     datapath::probe::{Direction, Foreign, Loaded},
     firewall::Chain,
-    model::{Proto, PublishedPort},
+    listeners,
+    model::PublishedPort,
     netlink::{addr::Address, classifier::Classifier, link::Link, route::Route},
     uplinks::Uplink,
 };
@@ -126,6 +127,8 @@ pub(super) struct WantedNetwork {
 pub(super) struct WantedPort {
     pub endpoint: String,
     pub port: PublishedPort,
+    /// Docker publishes it, and holds it.
+    pub is_dockers: bool,
 }
 
 /// Devices, addresses and routes.
@@ -174,9 +177,7 @@ pub(super) struct Sysctls {
 /// A socket of the host's that waits for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listener {
-    pub proto: Proto,
-    pub address: IpAddr,
-    pub port: u16,
+    pub socket: listeners::Listener,
     /// Whose it is: a name and a number.
     pub process: Option<(String, u32)>,
 }

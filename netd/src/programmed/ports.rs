@@ -3,7 +3,7 @@
 use netd_common::{
     address::{Address, Port},
     header::proto,
-    published::{self, PublishedPortKey, PublishedRangeKey, port_prefixes},
+    published::{self, PublishedFlags, PublishedPortKey, PublishedRangeKey, port_prefixes},
 };
 
 use super::{FamilyContents, HostFacts};
@@ -27,7 +27,7 @@ pub(super) fn publish<A: Address>(
             port: Port::new(port.port),
             host_port: Port::new(port.host_port),
             network: network.number,
-            reserved: 0,
+            flags: if network.manager.is_netd() { PublishedFlags::KEPT } else { 0 },
             slot: port.slot,
             endpoint_slot: endpoint.slot,
         };
@@ -89,7 +89,7 @@ fn publish_on<A: Address>(
 }
 
 /// The IP protocol number.
-fn number(proto: Proto) -> u8 {
+pub(super) fn number(proto: Proto) -> u8 {
     match proto {
         Proto::Tcp => proto::TCP,
         Proto::Udp => proto::UDP,

@@ -205,7 +205,7 @@ impl Datapath {
             port: Port::new(published.container.port()),
             host_port: Port::new(first),
             network: published.network,
-            reserved: 0,
+            flags: 0,
             slot: published.slot,
             endpoint_slot: published.endpoint_slot,
         };

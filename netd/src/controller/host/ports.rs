@@ -1,11 +1,24 @@
-//! The host's own ports, by its sysctls.
+//! The host's own ports, by its sysctls and its sockets.
 
 use std::path::Path;
 
-use crate::sysctl;
+use tracing::warn;
+
+use crate::{
+    listeners::{self, Listener},
+    sysctl,
+};
 
 /// Linux's own default (`net/ipv4/af_inet.c`), where the sysctl cannot be read.
 const DEFAULT_PORT_RANGE: (u16, u16) = (32_768, 60_999);
+
+/// The host's sockets that wait for clients. Where they cannot be read, a port may be published that has one.
+pub(super) fn listeners() -> Vec<Listener> {
+    listeners::listeners().unwrap_or_else(|error| {
+        warn!(%error, "the host's sockets cannot be listed");
+        Vec::new()
+    })
+}
 
 /// Where ports are picked from that nobody names.
 pub(super) fn local_port_range() -> (u16, u16) {

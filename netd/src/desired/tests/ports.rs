@@ -1,6 +1,7 @@
 //! Published ports: taken, picked, refused and found again.
 
 use super::*;
+use crate::listeners::Listener;
 
 /// Two endpoints, of which `six` has IPv6 as well.
 fn published_world() -> World {
@@ -110,7 +111,8 @@ fn who_names_a_port_gets_it_before_a_range() {
 #[test]
 fn a_picked_port_avoids_what_is_reserved_and_busy() {
     let mut world = published_world();
-    world.host.busy_ports.insert((Proto::Tcp, 40_003));
+    let address = "127.0.0.1".parse().unwrap();
+    world.host.listeners = vec![Listener { proto: Proto::Tcp, address, port: 40_003, inode: 1 }];
     world.check_published("web", &["80"], &["40000:80/tcp"]);
     world.check_published("web", &["80", "90/udp"], &["40004:80/tcp", "40000:90/udp"]);
     world.check_published("web", &["7000-7003"], &["40005-40008:7000-7003/tcp"]);
@@ -122,6 +124,29 @@ fn a_picked_port_avoids_what_is_reserved_and_busy() {
     world.check_published("web", &["192.0.2.1::80"], &["192.0.2.1:40009:80/tcp"]);
     world.check_not_published("web", "80", "no host port is free");
     world.check_published("web", &["40001:80"], &["40001:80/tcp"]);
+}
+
+#[test]
+fn a_port_that_a_process_holds_is_refused() {
+    let mut world = published_world();
+    let listener = |address: &str, port| Listener {
+        proto: Proto::Tcp,
+        address: address.parse().unwrap(),
+        port,
+        inode: 1,
+    };
+    world.host.listeners = vec![listener("127.0.0.1", 8080), listener("::", 8081)];
+    world.check_not_published(
+        "web",
+        "8080:80",
+        "port 8080:80/tcp is held by a process of this host",
+    );
+    world.check_not_published("web", "127.0.0.1:8080:80", "is held by");
+    world.check_not_published("web", "192.0.2.1:8081:80", "is held by");
+    world.check_not_published("web", "8079-8082:79-82", "is held by");
+    world.check_published("web", &["192.0.2.1:8080:80"], &["192.0.2.1:8080:80/tcp"]);
+    world.check_published("web", &["8080:80/udp"], &["8080:80/udp"]);
+    world.check_published("web", &["8080-8090:81"], &["8082:81/tcp"]);
 }
 
 #[test]

@@ -68,13 +68,13 @@ pub(super) fn ports(facts: &Facts) -> Verdicts<'_> {
 }
 
 fn clash(wanted: &WantedPort, listener: &Listener) -> Verdict {
-    let (WantedPort { endpoint, port: published }, proto, port) =
-        (wanted, listener.proto, listener.port);
+    let (WantedPort { endpoint, port: published, .. }, proto, port) =
+        (wanted, listener.socket.proto, listener.socket.port);
     let (who, or) = match &listener.process {
         Some((name, pid)) => (format!("{name} (pid {pid})"), format!("   # or: kill {pid}")),
         None => ("a process".to_owned(), String::new()),
     };
-    let at = match listener.address {
+    let at = match listener.socket.address {
         IpAddr::V6(address) => format!("[{address}]:{port}"),
         IpAddr::V4(address) => format!("{address}:{port}"),
     };
@@ -87,27 +87,25 @@ fn clash(wanted: &WantedPort, listener: &Listener) -> Verdict {
 
 /// Whether packets for the listener go to the container.
 fn clashes(host: &Host, wanted: &WantedPort, listener: &Listener) -> bool {
-    let port = &wanted.port;
-    let own = listener.address;
-    let is_hit = |address: IpAddr| {
-        // A socket at [::] takes IPv4 as well, unless it was told not to.
-        let any = own.is_unspecified() && (own.is_ipv6() || address.is_ipv4());
-        own == address || any
-    };
+    let (port, socket) = (&wanted.port, &listener.socket);
+    // dockerd holds what its containers publish, and takes no connection.
+    if wanted.is_dockers && listener.process.as_ref().is_some_and(|(name, _)| name == "dockerd") {
+        return false;
+    }
     let shares_address = match &port.host_ip {
         HostIp::Any => true,
         HostIp::Address(address) if address.is_unspecified() => {
-            own.is_ipv4() == address.is_ipv4() || is_hit(*address)
+            socket.address.is_ipv4() == address.is_ipv4() || socket.takes(*address)
         }
-        HostIp::Address(address) => is_hit(*address),
+        HostIp::Address(address) => socket.takes(*address),
         HostIp::Interface(ifname) => host
             .addresses
             .iter()
             .filter(|address| host.name_of(address.ifindex) == Some(ifname.as_str()))
-            .any(|address| is_hit(address.net.addr())),
+            .any(|address| socket.takes(address.net.addr())),
         HostIp::Container => false,
     };
-    port.proto == listener.proto
-        && (port.host_port..=port.host_port_end).contains(&listener.port)
+    port.proto == socket.proto
+        && (port.host_port..=port.host_port_end).contains(&socket.port)
         && shares_address
 }

@@ -94,6 +94,7 @@ fn wanted() -> Wanted {
 
 fn published(host_ip: &str) -> WantedPort {
     WantedPort {
+        is_dockers: false,
         endpoint: "web".to_owned(),
         port: PublishedPort {
             slot: 1,

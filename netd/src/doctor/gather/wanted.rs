@@ -31,10 +31,11 @@ pub(super) fn wanted(config: &Config, daemon: Option<&Daemon>) -> Wanted {
 
 fn of_store(desired: &Desired) -> Wanted {
     let ports = desired.endpoints.values().flat_map(|endpoint: &Endpoint| {
-        endpoint
-            .ports
-            .iter()
-            .map(|port| WantedPort { endpoint: endpoint.name.clone(), port: port.clone() })
+        endpoint.ports.iter().map(|port| WantedPort {
+            endpoint: endpoint.name.clone(),
+            port: port.clone(),
+            is_dockers: desired.is_dockers(endpoint),
+        })
     });
     let network = |network: &Network| WantedNetwork {
         name: network.name.clone(),
@@ -104,7 +105,9 @@ fn trusted(network: &NetworkInfo) -> Vec<String> {
 }
 
 fn shown_ports(endpoint: &EndpointInfo) -> impl Iterator<Item = WantedPort> {
-    endpoint.ports.iter().map(|port| WantedPort {
+    let is_dockers = !endpoint.manager.is_netd();
+    endpoint.ports.iter().map(move |port| WantedPort {
+        is_dockers,
         endpoint: port.endpoint.clone(),
         port: PublishedPort {
             slot: 0,

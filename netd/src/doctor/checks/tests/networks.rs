@@ -1,6 +1,7 @@
 //! The checks of `networks.rs`.
 
 use super::*;
+use crate::listeners;
 
 #[test]
 fn a_network_is_not_to_be_wider_than_the_way_out() {
@@ -37,11 +38,28 @@ fn subnets_are_not_to_overlap_with_what_the_host_reaches() {
     check(|facts| host(facts).routes.push(route(2, "10.77.2.0/24")), &[]);
 }
 
+fn listener(proto: Proto, address: IpAddr, port: u16, name: Option<&str>) -> Listener {
+    let socket = listeners::Listener { proto, address, port, inode: 1 };
+    Listener { socket, process: name.map(|name| (name.to_owned(), 42)) }
+}
+
+#[test]
+fn dockerd_may_hold_what_its_containers_publish() {
+    for is_dockers in [true, false] {
+        let mut facts = healthy();
+        facts.wanted.ports = vec![WantedPort { is_dockers, ..published("*") }];
+        let any = "0.0.0.0".parse().unwrap();
+        facts.listeners = Ok(vec![listener(Proto::Tcp, any, 8080, Some("dockerd"))]);
+        let found = judge(&facts).iter().any(|finding| finding.status == Status::Finding);
+        assert_eq!(found, !is_dockers);
+    }
+}
+
 #[test]
 fn a_process_that_listens_on_a_published_port_is_named() {
     let row = |host_ip: &str, proto: Proto, listens: &str, port: u16, is_clash: bool| {
         let address: IpAddr = listens.parse().unwrap();
-        let listener = Listener { proto, address, port, process: Some(("nginx".to_owned(), 42)) };
+        let listener = listener(proto, address, port, Some("nginx"));
         let mut facts = healthy();
         facts.wanted.ports = vec![published(host_ip)];
         facts.listeners = Ok(vec![listener]);
@@ -65,17 +83,16 @@ fn a_process_that_listens_on_a_published_port_is_named() {
     row("%up0", tcp, "192.0.2.1", 8080, true);
     row("%up0", tcp, "10.77.1.1", 8080, false);
     row("-", tcp, "0.0.0.0", 8080, false);
-    let listener =
-        |process| Listener { proto: tcp, address: "::".parse().unwrap(), port: 8081, process };
+    let any: IpAddr = "::".parse().unwrap();
     check(
-        |facts| facts.listeners = Ok(vec![listener(Some(("nginx".to_owned(), 42)))]),
+        |facts| facts.listeners = Ok(vec![listener(tcp, any, 8081, Some("nginx"))]),
         &[
             "finding ports: tcp port 8081 is published for web, and nginx (pid 42) listens on it at [::]:8081: its \
            clients reach the container instead | netd port rm web 8080-8089:80-89/tcp   # or: kill 42",
         ],
     );
     check(
-        |facts| facts.listeners = Ok(vec![listener(None)]),
+        |facts| facts.listeners = Ok(vec![listener(tcp, any, 8081, None)]),
         &[
             "finding ports: tcp port 8081 is published for web, and a process listens on it at [::]:8081: its clients \
            reach the container instead | netd port rm web 8080-8089:80-89/tcp",
