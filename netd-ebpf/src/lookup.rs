@@ -9,17 +9,19 @@ use aya_ebpf::{
     programs::SkLookupContext,
 };
 use netd_common::{
-    address::{Address, Port, V4, V6},
+    address::{Address as _, Port, V4, V6},
     header::proto,
     socket::ProxySocket,
-    tables::FamilyTables,
+    tables::FamilyTables as _,
 };
 
 use crate::{
     maps::PROXY_SOCKETS,
     sockets::{self, TABLES, published_v4},
-    tables::KernelTables,
 };
+
+/// The loopback device of every network namespace (the kernel's LOOPBACK_IFINDEX).
+const LOOPBACK_IFINDEX: u32 = 1;
 
 /// `AF_INET`.
 const AF_INET: u32 = 2;
@@ -36,14 +38,17 @@ pub(crate) fn to_socket(ctx: &SkLookupContext) -> u32 {
     SK_PASS
 }
 
-/// Whether the sender is the host. Its packets to itself come by the loopback device, though the kernel names the one
-/// that has the address; from outside it takes none with a source of its own.
+/// Whether the host sends to itself. Its packets come by the loopback device, for which the kernel names the one that
+/// has the address in IPv4 (`inet_iif`): there it takes no packet from elsewhere with a source of its own.
 #[inline(always)]
-fn is_own<A: Address>(remote: A) -> bool
-where
-    KernelTables: FamilyTables<A>,
-{
+fn is_own_v4(remote: V4) -> bool {
     remote.is_loopback() || TABLES.is_host_address(remote)
+}
+
+/// The same for IPv6, where anybody on a link could send from an address of the host's, but for the loopback address.
+#[inline(always)]
+fn is_own_v6(lookup: &bpf_sk_lookup, remote: V6) -> bool {
+    remote.is_loopback() || lookup.ingress_ifindex == LOOPBACK_IFINDEX
 }
 
 #[inline(always)]
@@ -52,14 +57,14 @@ fn proxy_socket(lookup: &bpf_sk_lookup) -> Option<ProxySocket> {
     let port = Port::new(lookup.local_port as u16);
     let is_tcp = protocol == proto::TCP;
     if lookup.family == AF_INET {
-        if !is_own(V4::from_wire(lookup.remote_ip4)) {
+        if !is_own_v4(V4::from_wire(lookup.remote_ip4)) {
             return None;
         }
         published_v4(V4::from_wire(lookup.local_ip4), protocol, port)?;
         return Some(if is_tcp { ProxySocket::TcpV4 } else { ProxySocket::UdpV4 });
     }
     let [a, b, c, d] = lookup.remote_ip6;
-    if !is_own(V6::from_wire([a, b, c, d])) {
+    if !is_own_v6(lookup, V6::from_wire([a, b, c, d])) {
         return None;
     }
     let [a, b, c, d] = lookup.local_ip6;

@@ -49,7 +49,7 @@ pub(crate) fn sendmsg_v4(ctx: &SockAddrContext) -> i32 {
 }
 
 /// The same for IPv6. The kernel takes no mapped address here (ENOTSUPP): for a container without IPv6 the
-/// datagram stays as it is, and comes to the proxy.
+/// datagram goes to the loopback address, and so to the proxy.
 #[inline(always)]
 pub(crate) fn sendmsg_v6(ctx: &SockAddrContext) -> i32 {
     send_v6::<false>(ctx)
@@ -112,7 +112,8 @@ fn send_v6<const TAKES_MAPPED: bool>(ctx: &SockAddrContext) -> i32 {
         Some(Container::V4(container)) if TAKES_MAPPED => {
             (container.addr.to_mapped_wire(), container.port, container.slot)
         }
-        Some(Container::V4(_)) | None => return PROCEED,
+        Some(Container::V4(container)) => (V6::loopback().to_wire(), port, container.slot),
+        None => return PROCEED,
     };
     remember(ctx, (peer, port_there), (asked, port), slot);
     set_v6(addr, peer, port_there);

@@ -11,6 +11,7 @@
 //! after the other. The objects in `item` are what `--json` shows.
 
 mod conntrack;
+mod docker;
 mod info;
 mod state;
 
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use conntrack::{ConntrackFilter, ConntrackInfo, FlowTuple, TableInfo};
+pub use docker::{ConflictInfo, DockerInfo, DockerState};
 pub use info::{
     DatapathInfo, EndpointInfo, EndpointStats, NetworkInfo, PortInfo, PortTraffic, StatRow,
     StatsAnswer, SubnetInfo,
@@ -89,6 +91,8 @@ pub enum Request {
     ConntrackFlush { filter: ConntrackFilter },
     /// The counters.
     Stats,
+    /// How things stand with Docker.
+    DockerStatus,
     /// The desired state as a text.
     StateExport,
     /// What has come about. The text is the document that somebody has.
@@ -169,6 +173,7 @@ pub enum Item {
     Stats(StatsAnswer),
     State(StateText),
     Imported(ImportInfo),
+    Docker(DockerInfo),
     Name(String),
     Count(u64),
     /// Something that the user should know about a request that was granted.
@@ -201,6 +206,7 @@ item_conversions! {
     Stats(StatsAnswer);
     State(StateText);
     Imported(ImportInfo);
+    Docker(DockerInfo);
     Name(String);
     Count(u64);
 }

@@ -5,6 +5,7 @@
 
 mod connect;
 mod conntrack;
+mod docker;
 mod doctor;
 mod documents;
 mod endpoint;
@@ -116,6 +117,9 @@ pub enum AskCommand {
     /// The connection table
     #[command(subcommand)]
     Conntrack(conntrack::ConntrackCommand),
+    /// An existing Docker host: its networks, with netd in the place of iptables and the proxy
+    #[command(subcommand)]
+    Docker(docker::DockerCommand),
     /// Counters by reason, network, endpoint and published port
     Stats,
 }
@@ -260,6 +264,7 @@ pub fn ask(command: AskCommand, global: &GlobalArgs, out: &mut dyn Write) -> Res
         AskCommand::Endpoint(command) => command.run(&mut session),
         AskCommand::Port(command) => command.run(&mut session),
         AskCommand::Conntrack(command) => command.run(&mut session),
+        AskCommand::Docker(command) => command.run(&mut session),
         AskCommand::Stats => stats::run(&mut session),
     }?;
     Ok(session.output.flush()?)

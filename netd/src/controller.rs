@@ -37,7 +37,7 @@ use tokio::{sync::watch, task::JoinSet};
 use tracing::{info, warn};
 
 use crate::{
-    api::Request,
+    api::{Item, Request},
     backup,
     config::Config,
     datapath::{Datapath, DatapathError, Pins},
@@ -251,6 +251,7 @@ impl Controller {
                 }
                 Err(error) => Err(error.into()),
             },
+            Request::DockerStatus => Ok(vec![Item::Docker(self.docker_info())]),
             Request::StateExport => self.export_state(),
             Request::StateImport { text } => self.import_state(&text).await,
             Request::Stop { detach } => return self.stop(detach, reply).await,

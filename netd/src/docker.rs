@@ -7,6 +7,7 @@
 //! userland proxy off it programs nothing. That is netd's part. Nothing of Docker's is ever changed here.
 
 pub mod adopt;
+pub mod conflict;
 pub(crate) mod follow;
 pub mod ports;
 pub mod read;

@@ -1,6 +1,7 @@
 //! The sockets of the host that wait for clients, and whose they are.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, BufRead as _, BufReader},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -49,6 +50,18 @@ pub fn listeners() -> io::Result<Vec<Listener>> {
         }
     }
     Ok(listeners)
+}
+
+/// The sockets that this process has open, by their inodes.
+///
+/// # Errors
+/// Where they are not listed.
+pub fn own_sockets() -> io::Result<BTreeSet<u64>> {
+    let inode = |entry: fs::DirEntry| {
+        let to = fs::read_link(entry.path()).ok()?;
+        to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    };
+    Ok(fs::read_dir("/proc/self/fd")?.flatten().filter_map(inode).collect())
 }
 
 /// Reads a line of proc_pid_net(5): `SL: LOCAL:PORT REMOTE:PORT STATE QUEUES TIMER RETRANSMITS UID TIMEOUT INODE`.

@@ -191,7 +191,11 @@ impl DockerHost {
         let mut dockerd = self.dockerd.take().unwrap_or_else(|| panic!("dockerd does not run"));
         dockerd.signal(Signal::SIGKILL);
         dockerd.wait();
-        let _ = fs::remove_file(self.dir.join("upper/run/docker.pid"));
+        // Where no init reaps, a containerd that has ended with it looks as if it were alive.
+        let rm = ["rm", "-f", "/run/docker.pid", "/run/docker/containerd/containerd.pid"];
+        let args: Vec<String> = self.mount_namespace();
+        let args: Vec<&str> = args.iter().map(String::as_str).chain(rm).collect();
+        run_in(self.world.host.path(), "nsenter", &args, "").ok();
     }
 
     /// The program that goes where dockerd lives, as arguments of nsenter(1).
@@ -206,6 +210,15 @@ impl DockerHost {
     #[track_caller]
     pub fn docker(&self, line: &str) -> Outcome {
         self.docker_with(line, "")
+    }
+
+    /// `docker LINE` as a shell has it, for who runs many at once.
+    pub fn docker_line(&self, line: &str) -> String {
+        let (netns, mount) = (self.world.host.path().display(), self.holder.pid());
+        let host = self.socket();
+        format!(
+            "nsenter --net={netns} --mount=/proc/{mount}/ns/mnt -- docker --host unix://{host} {line}"
+        )
     }
 
     #[track_caller]

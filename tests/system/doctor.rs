@@ -233,15 +233,24 @@ fn a_process_on_a_published_port_is_named_and_can_be_made_way_for() {
     let mut world = World::new();
     world.network("front", 1, "");
     let _web = world.container("web", "front", "-p 8080:80 -p 192.0.2.1:9000-9009:9000-9009/udp");
+    // Nobody takes a published port; but somebody may have it before netd.
+    let before_netd = |world: &mut World| {
+        world.netd("stop --detach").ok();
+        world.daemon.wait();
+    };
     for port in ["[::]:8080", "127.0.0.1:8080"] {
+        before_netd(&mut world);
         let _listener = world.host.inside(|| TcpListener::bind(port).unwrap());
+        world.daemon.start();
         let words = ["tcp port 8080", "published for web", "system", port];
         let all = naming_this_process(&world);
         assert_eq!(all.len(), 1, "{all:?}");
         assert!(words.iter().all(|word| all[0][1].contains(word)), "{all:?}");
     }
     assert_eq!(found(&world, "ports"), NOTHING, "nobody listens any more");
+    before_netd(&mut world);
     let _socket = world.host.inside(|| UdpSocket::bind("192.0.2.1:9005").unwrap());
+    world.daemon.start();
     let all = naming_this_process(&world);
     let [[_, message, fix]] = all.as_slice() else { panic!("not one finding: {all:?}") };
     assert!(message.contains("udp port 9005"), "{message}");

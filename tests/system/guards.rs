@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use netd_tests::{
-    clients::{ask_udp, bind_udp, fetch, pings_at_once, try_fetch},
+    clients::{Connection, ask_udp, bind_udp, fetch, pings_at_once, try_fetch},
     condition::{eventually, eventually_some},
     family::Family,
     servers,
@@ -12,31 +12,42 @@ use netd_tests::{
 };
 
 #[test]
-fn the_hosts_own_connection_from_a_published_number_goes_on() {
+fn the_hosts_own_connection_goes_on_when_its_port_is_published() {
     let world = World::new();
     world.network("front", 1, "");
-    let _web = world.container("web", "front", "-p 40000-40001:80-81 -p 40000-40001:80-81/udp");
+    let web = world.container("web", "front", "");
     let _outside = servers::nginx(&world.client, &[80]);
+    let _inside = servers::nginx(&web.namespace, &[80]);
     for family in Family::BOTH {
-        let to = at(family.remote(), 80);
         // Each family its own: a closed connection keeps its port for a minute.
-        let from = family.pick(40_000, 40_001);
-        let line = format!("curl --silent --fail --max-time 10 --local-port {from} http://{to}/");
-        world.host.run(&line).ok();
+        let port = family.pick(40_000, 40_001);
+        let mut own = Connection::open_from(&world.host, port, at(family.remote(), 80));
+        own.fetch();
+        world.netd(&format!("port add web {port}:80 {port}:80/udp")).ok();
+        own.fetch();
+        // Others reach the container there, and no new connection of the host's begins there.
+        fetch(&world.client, at(family.host(), port));
+        let line = format!("curl --silent --local-port {port} http://{}/", at(family.remote(), 80));
+        assert!(!world.host.run(&line).is_ok());
     }
 }
 
 #[test]
 fn replies_to_the_hosts_unconnected_socket_at_a_published_number_are_its_own() {
     const PORT: u16 = 40_000;
-    let world = World::new();
+    let mut world = World::new();
     world.network("front", 1, "");
     let web = world.container("web", "front", "-p 40000:9000/udp");
     let _echo = servers::udp_echo(&web.namespace, 9000);
     let _outside = servers::udp_echo(&world.client, 9000);
-    for family in Family::BOTH {
-        let any = family.pick("0.0.0.0", "::").parse().unwrap();
-        let socket = world.host.inside(|| bind_udp(at(any, PORT))).unwrap();
+    // Somebody who was there before netd.
+    world.netd("stop --detach").ok();
+    world.daemon.wait();
+    let any = |family: Family| family.pick("0.0.0.0", "::").parse().unwrap();
+    let bind = |family| world.host.inside(|| bind_udp(at(any(family), PORT))).unwrap();
+    let sockets = Family::BOTH.map(|family| (family, bind(family)));
+    world.daemon.start();
+    for (family, socket) in sockets {
         socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         for server in [family.client(), world.address("web", family)] {
             let from = eventually_some("the echo answers", || {

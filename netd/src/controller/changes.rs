@@ -155,7 +155,7 @@ impl Controller {
         Ok(())
     }
 
-    async fn bring_in_line(&mut self) -> Result<(), RequestError> {
+    pub(super) async fn bring_in_line(&mut self) -> Result<(), RequestError> {
         self.find_blocked_uplinks().await?;
         self.attach_devices();
         self.choose_paths();

@@ -16,6 +16,7 @@ use super::{
     in_one_line,
 };
 use crate::{
+    api::{ConflictInfo, DockerInfo, DockerState},
     datapath::{Datapath, Side},
     docker::{
         View,
@@ -82,7 +83,10 @@ impl Controller {
                 BTreeSet::new()
             }
         };
-        self.host.leave_alone(bridges);
+        if self.host.leave_alone(bridges) {
+            // They may have been taken for uplinks.
+            self.bring_in_line().await?;
+        }
         let view = match (&self.docker.seen.state, &self.docker.seen.view) {
             (_, Some(view)) => view.clone(),
             // It may come back with what is stored.
@@ -267,6 +271,35 @@ impl Controller {
         })
     }
 
+    /// How things stand.
+    pub(super) fn docker_info(&self) -> DockerInfo {
+        let (state, version, error, conflicts) = match &self.docker.seen.state {
+            State::Off => (DockerState::Off, None, None, &[][..]),
+            State::Away { why } => (DockerState::Away, None, Some(why.clone()), &[][..]),
+            State::Elsewhere => (DockerState::Elsewhere, None, None, &[][..]),
+            State::LeftAlone { version, conflicts, .. } => {
+                (DockerState::LeftAlone, Some(version.clone()), None, conflicts.as_slice())
+            }
+            State::Followed { version } => {
+                (DockerState::Followed, Some(version.clone()), None, &[][..])
+            }
+        };
+        let networks = self.desired.networks.values().filter(|it| !it.manager.is_netd());
+        let endpoints = self.desired.endpoints.values();
+        let endpoints = endpoints.filter(|endpoint| self.desired.is_dockers(endpoint));
+        DockerInfo {
+            state,
+            socket: self.config.docker.host.clone(),
+            version,
+            error,
+            conflicts: conflicts.iter().copied().map(ConflictInfo::new).collect(),
+            faults: self.docker.faults.iter().cloned().collect(),
+            networks: networks.map(|network| network.name.clone()).collect(),
+            endpoints: endpoints.clone().count(),
+            ports: endpoints.map(|endpoint| endpoint.ports.len()).sum(),
+        }
+    }
+
     /// Refuses what is Docker's to do.
     pub(super) fn check_own_network(
         &self,
@@ -348,9 +381,10 @@ fn say(state: &State) {
         State::Off => info!("Docker is not followed"),
         State::Away { why } => tracing::debug!(why, "no Docker"),
         State::Elsewhere => info!("the Docker that answers is another host's"),
-        State::LeftAlone { version, why, .. } => {
-            for why in why {
-                warn!(version, why, "Docker's networks are left alone");
+        State::LeftAlone { version, conflicts, .. } => {
+            for conflict in conflicts {
+                let (why, fix) = (conflict.message(), conflict.fix());
+                warn!(version, why, fix, "Docker's networks are left alone");
             }
         }
         State::Followed { version } => info!(version, "Docker is followed"),

@@ -97,9 +97,9 @@ impl Host {
         self.links.set(link.ifindex, Some(link));
     }
 
-    /// Takes bridges for another manager's, and no others.
-    pub(super) fn leave_alone(&mut self, bridges: BTreeSet<String>) {
-        self.others_bridges = bridges;
+    /// Takes bridges for another manager's, and no others; says whether that is news.
+    pub(super) fn leave_alone(&mut self, bridges: BTreeSet<String>) -> bool {
+        std::mem::replace(&mut self.others_bridges, bridges) != self.others_bridges
     }
 
     /// Reads the reserved ports again, of which the kernel announces no change; says whether they did.

@@ -11,7 +11,11 @@ use std::{collections::BTreeSet, io, path::Path, sync::Arc, time::Duration};
 use tokio::{net::UnixStream, sync::watch, task::JoinSet, time::sleep};
 use tracing::{debug, info};
 
-use super::{settings::Settings, view::View};
+use super::{
+    conflict::{Conflict, Signs},
+    settings::Settings,
+    view::View,
+};
 use crate::{
     config::{DockerConfig, DockerMode},
     netlink::netfilter,
@@ -41,7 +45,7 @@ pub(crate) enum State {
     /// It is of another host: its bridges are not here.
     Elsewhere,
     /// It does netd's work itself.
-    LeftAlone { version: String, why: Vec<String>, bridges: BTreeSet<String> },
+    LeftAlone { version: String, conflicts: Vec<Conflict>, bridges: BTreeSet<String> },
     /// Its networks are netd's work.
     Followed { version: String },
 }
@@ -186,31 +190,25 @@ fn processes(name: &str) -> io::Result<impl Iterator<Item = i32>> {
     Ok(pids.into_iter())
 }
 
-/// Why Docker's networks are left alone: what dockerd does with their packets itself.
-async fn conflicts(settings: Option<Settings>, has_swarm: bool) -> Vec<String> {
-    let mut why = Vec::new();
-    if has_swarm {
-        why.push(
-            "Swarm is active, which needs Docker's iptables rules: `docker swarm leave`".to_owned(),
-        );
-    }
-    let (iptables, proxy) = match settings {
-        Some(settings) => (settings.iptables || settings.ip6tables, settings.userland_proxy),
-        None => (has_rules().await, processes(PROXY).is_ok_and(|mut it| it.next().is_some())),
-    };
-    if iptables {
-        why.push(
-            "dockerd programs iptables: set \"iptables\": false and \"ip6tables\": false in daemon.json and restart it"
-                .to_owned(),
-        );
-    }
-    if proxy {
-        why.push(
-            "dockerd runs its userland proxy: set \"userland-proxy\": false in daemon.json and restart it"
-                .to_owned(),
-        );
-    }
-    why
+/// What dockerd does that netd would do again.
+async fn conflicts(settings: Option<Settings>, has_swarm: bool) -> Vec<Conflict> {
+    let signs = if settings.is_some() { Signs::default() } else { signs().await };
+    Conflict::of(settings, has_swarm, signs)
+}
+
+async fn signs() -> Signs {
+    let has_proxies = processes(PROXY).is_ok_and(|mut it| it.next().is_some());
+    Signs { has_rules: has_rules().await, has_proxies }
+}
+
+/// What the dockerd of this network namespace does that netd would do again, as far as its process tells; none where
+/// there is no dockerd.
+///
+/// # Errors
+/// Where processes cannot be looked at.
+pub(crate) async fn conflicts_here() -> io::Result<Option<Vec<Conflict>>> {
+    let Some(pid) = find_process()? else { return Ok(None) };
+    Ok(Some(conflicts(Settings::of(pid).ok(), false).await))
 }
 
 /// Whether there are rules of Docker's.

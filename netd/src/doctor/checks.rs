@@ -1,6 +1,7 @@
 //! The checks, in the order in which they are shown. Pure: each judges facts, and names a fix.
 
 mod devices;
+mod docker;
 mod firewall;
 mod machine;
 mod networks;
@@ -26,7 +27,7 @@ type Verdicts<'a> = Result<Vec<Verdict>, &'a Unknown>;
 /// A check by its name, which scripts rely on.
 type Check = (&'static str, for<'a> fn(&'a Facts) -> Verdicts<'a>);
 
-const CHECKS: [Check; 22] = [
+const CHECKS: [Check; 23] = [
     ("configuration", machine::configuration),
     ("privileges", machine::privileges),
     ("kernel", machine::kernel),
@@ -49,6 +50,7 @@ const CHECKS: [Check; 22] = [
     ("mtu", networks::mtu),
     ("subnets", networks::subnets),
     ("ports", networks::ports),
+    ("docker", docker::docker),
 ];
 
 /// Makes every check.

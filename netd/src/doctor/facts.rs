@@ -8,6 +8,7 @@ use crate::{
     config::Config,
     data_path,
     datapath::probe::{Direction, Foreign, Loaded},
+    docker::conflict::Conflict,
     firewall::Chain,
     listeners,
     model::PublishedPort,
@@ -47,6 +48,7 @@ pub(super) struct Facts {
     pub chains: Known<Vec<Chain>>,
     pub sysctls: Sysctls,
     pub listeners: Known<Vec<Listener>>,
+    pub docker: Known<Docker>,
     pub managed: Vec<Managed>,
 }
 
@@ -172,6 +174,17 @@ pub(super) struct Sysctls {
     pub losing_routes: Vec<String>,
     /// The settings of `net.bridge` by which frames that a bridge switches meet the host's rules.
     pub bridge_filters: Vec<&'static str>,
+}
+
+/// What is known of Docker on this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Docker {
+    /// There is a dockerd, or a netd that follows one.
+    pub is_here: bool,
+    /// What it does that netd would do again.
+    pub conflicts: Vec<Conflict>,
+    /// What the daemon could not take up.
+    pub faults: Vec<String>,
 }
 
 /// A socket of the host's that waits for clients.

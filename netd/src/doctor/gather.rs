@@ -1,5 +1,6 @@
 //! Finds out what the checks judge. Everything here only reads; what it opens it closes.
 
+mod docker;
 mod host;
 mod machine;
 mod sockets;
@@ -38,6 +39,7 @@ pub(super) async fn gather(options: &RunOptions) -> Facts {
         sysctls: host::sysctls(host.as_ref(), &wanted, is_privileged),
         managed: host::managed(host.as_ref(), &wanted),
         listeners: sockets::listeners(&wanted),
+        docker: docker::docker(&config, daemon.as_ref().ok()).await,
         chains: netfilter::chains().await.map_err(because),
         daemon,
         wanted,

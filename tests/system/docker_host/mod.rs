@@ -1,6 +1,7 @@
 //! A Docker host whose packets are netd's: a real dockerd, an old and a new one, with iptables and the userland
 //! proxy off.
 
+mod lifecycle;
 mod matrix;
 
 use netd_tests::{docker::DockerHost, family::Family, topology::subnet};

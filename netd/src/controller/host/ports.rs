@@ -12,9 +12,15 @@ use crate::{
 /// Linux's own default (`net/ipv4/af_inet.c`), where the sysctl cannot be read.
 const DEFAULT_PORT_RANGE: (u16, u16) = (32_768, 60_999);
 
-/// The host's sockets that wait for clients. Where they cannot be read, a port may be published that has one.
+/// The host's sockets that wait for clients, but for our own, which are in nobody's way. Where they cannot be read, a
+/// port may be published that has one.
 pub(super) fn listeners() -> Vec<Listener> {
-    listeners::listeners().unwrap_or_else(|error| {
+    let others = listeners::listeners().and_then(|mut listeners| {
+        let own = listeners::own_sockets()?;
+        listeners.retain(|listener| !own.contains(&listener.inode));
+        Ok(listeners)
+    });
+    others.unwrap_or_else(|error| {
         warn!(%error, "the host's sockets cannot be listed");
         Vec::new()
     })

@@ -92,11 +92,11 @@ impl<'a> Session<'a> {
         let swarm = docker.info().await?.swarm.and_then(|swarm| swarm.local_node_state);
         let has_swarm =
             swarm.is_some_and(|it| !matches!(it, LocalNodeState::EMPTY | LocalNodeState::INACTIVE));
-        let why = conflicts(settings, has_swarm).await;
-        if !why.is_empty() {
+        let conflicts = conflicts(settings, has_swarm).await;
+        if !conflicts.is_empty() {
             let networks = docker.list_networks(Some(bridges())).await?;
             let bridges = networks.into_iter().filter_map(read::bridge_name).collect();
-            publisher.state(State::LeftAlone { version, why, bridges });
+            publisher.state(State::LeftAlone { version, conflicts, bridges });
             return Ok(());
         }
         // Listening begins before anything is listed, so that nothing falls between.

@@ -1,6 +1,7 @@
 //! What each check says, from a healthy host on; one file as for the checks.
 
 mod devices;
+mod docker;
 mod firewall;
 mod machine;
 mod networks;
@@ -14,8 +15,8 @@ use crate::{
     doctor::{
         Status,
         facts::{
-            Bpffs, Cgroup2, Daemon, Facts, Hooks, Host, Listener, Managed, Manager, Programs,
-            Sysctls, Unknown, Wanted, WantedNetwork, WantedPort, XdpProgram,
+            Bpffs, Cgroup2, Daemon, Docker, Facts, Hooks, Host, Listener, Managed, Manager,
+            Programs, Sysctls, Unknown, Wanted, WantedNetwork, WantedPort, XdpProgram,
         },
     },
     firewall::{Chain, Policy, Rule, Target},
@@ -61,6 +62,7 @@ fn healthy() -> Facts {
             bridge_filters: Vec::new(),
         },
         listeners: Ok(Vec::new()),
+        docker: Ok(Docker::default()),
         managed: Vec::new(),
     }
 }
@@ -191,7 +193,7 @@ fn names_of_checks_are_stable_and_each_has_one() {
     assert_eq!(
         names.join(" "),
         "configuration privileges kernel programs cgroup bpffs state daemon sysctls uplinks xdp classifiers \
-         rp_filter accept_ra managers leftovers forward_policy br_netfilter data_path mtu subnets ports"
+         rp_filter accept_ra managers leftovers forward_policy br_netfilter data_path mtu subnets ports docker"
     );
 }
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long the daemon may take to answer: far longer than it takes to make a network.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What there is, or is to be.
 pub(super) fn wanted(config: &Config, daemon: Option<&Daemon>) -> Wanted {

@@ -85,12 +85,6 @@ pub const KNOWN: &[Known] = &[
         })],
     },
     Known {
-        id: "host-udp",
-        status: Status::Open,
-        why: "From the host itself, published ports are reached by TCP only.",
-        shows: &[(&["host to itself, udp", "host to the gateway, udp"], |_| true)],
-    },
-    Known {
         id: "host-snat",
         status: Status::Chosen,
         why: "What the host itself sends to a container comes from the host's address on the bridge. Docker's \
@@ -98,6 +92,8 @@ pub const KNOWN: &[Known] = &[
         shows: &[(
             &[
                 "host to itself, tcp",
+                "host to itself, udp",
+                "host to the gateway, udp",
                 "host to the gateway, tcp",
                 "host to the container, tcp",
                 "host to the container, udp",
