@@ -153,11 +153,11 @@ pub(crate) fn find_v6(asked: V6, protocol: u8, port: Port) -> Option<Container> 
 fn remember(ctx: &SockAddrContext, peer: ([u32; 4], Port), asked: ([u32; 4], Port), slot: u32) {
     let key = key(ctx, peer);
     let asked = Asked { addr: asked.0, port: asked.1, reserved: 0 };
-    if ASKED.get_ptr(&key).is_none() {
+    if ASKED.get_ptr(key).is_none() {
         TABLES.count_flow(slot);
     }
     // A full map gives up what has not been used for longest; the socket then sees the container.
-    let _ = ASKED.insert(&key, &asked, 0);
+    let _ = ASKED.insert(key, asked, 0);
 }
 
 #[inline(always)]
@@ -183,7 +183,7 @@ fn show_v6(ctx: &SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn asked(ctx: &SockAddrContext, peer: ([u32; 4], Port)) -> Option<Asked> {
-    let asked = ASKED.get_ptr(&key(ctx, peer))?;
+    let asked = ASKED.get_ptr(key(ctx, peer))?;
     // SAFETY: the pointer is to an aligned element of the map.
     Some(unsafe { *asked })
 }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use conntrack::{ConntrackFilter, ConntrackInfo, FlowTuple, TableInfo};
-pub use docker::{ConflictInfo, DockerInfo, DockerState};
+pub use docker::{Conflict, ConflictInfo, DockerInfo, DockerState};
 pub use info::{
     DatapathInfo, EndpointInfo, EndpointStats, NetworkInfo, PortInfo, PortTraffic, StatRow,
     StatsAnswer, SubnetInfo,

@@ -23,9 +23,8 @@ pub use endpoint::{ConnectError, DisconnectError, SandboxView};
 pub use network::{MAX_NETWORK_NUMBER, NetworkError, OverlapOwner, RemoveNetworkError};
 pub use port::{PublishError, UnpublishError};
 
-use crate::{
-    listeners::Listener,
-    model::{Endpoint, Family, LINK_LOCAL_GATEWAY, Manager, Network, Proto, PublishedPort},
+use crate::model::{
+    Endpoint, Family, LINK_LOCAL_GATEWAY, Listener, Manager, Network, Proto, PublishedPort,
 };
 
 /// The highest slot: endpoints and published ports share the data path's table of counters.

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use crate::model::Proto;
+use crate::model::{Listener, Proto};
 
 /// The kernel's lists, each with the state of a socket that waits: TCP_LISTEN, and TCP_CLOSE for UDP.
 const TABLES: [(&str, Proto, &str); 4] = [
@@ -17,15 +17,6 @@ const TABLES: [(&str, Proto, &str); 4] = [
     ("/proc/self/net/udp", Proto::Udp, "07"),
     ("/proc/self/net/udp6", Proto::Udp, "07"),
 ];
-
-/// A socket that waits for clients.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    pub proto: Proto,
-    pub address: IpAddr,
-    pub port: u16,
-    pub inode: u64,
-}
 
 /// All of them.
 ///
@@ -93,30 +84,18 @@ fn address_of(text: &str) -> Option<IpAddr> {
     Some(address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4))
 }
 
-impl Listener {
-    /// The process that has it open, where that can be seen: its name and its number.
-    pub fn process(&self) -> Option<(String, u32)> {
-        let socket = format!("socket:[{}]", self.inode);
-        let is_open =
-            |fd: &Path| fs::read_link(fd).is_ok_and(|to| to.as_os_str() == socket.as_str());
-        let processes = fs::read_dir("/proc").ok()?.flatten();
-        let mut pids =
-            processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let pid = pids.find(|pid| {
-            let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-            fds.into_iter().any(|fd| is_open(&fd.path()))
-        })?;
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        Some((name.trim_end().to_owned(), pid))
-    }
-
-    /// Whether packets for the address would be for it.
-    pub fn takes(&self, address: IpAddr) -> bool {
-        // A socket at [::] takes IPv4 as well, unless it was told not to.
-        let takes_any =
-            self.address.is_unspecified() && (self.address.is_ipv6() || address.is_ipv4());
-        self.address == address || takes_any
-    }
+/// The process that has it open, where that can be seen: its name and its number.
+pub fn process(listener: &Listener) -> Option<(String, u32)> {
+    let socket = format!("socket:[{}]", listener.inode);
+    let is_open = |fd: &Path| fs::read_link(fd).is_ok_and(|to| to.as_os_str() == socket.as_str());
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let pid = pids.find(|pid| {
+        let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        fds.into_iter().any(|fd| is_open(&fd.path()))
+    })?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some((name.trim_end().to_owned(), pid))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! behaviour beyond their own text forms and comparisons: which combinations are allowed is decided
 //! by `desired`.
 
+mod listener;
 mod mac;
 mod mss;
 mod port;
@@ -18,6 +19,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+pub use listener::Listener;
 pub use mac::{MacAddr, MacAddrError};
 pub use mss::{MssClamp, MssClampError};
 pub use port::{HostIp, HostIpError, Proto, PublishedPort, is_ifname};

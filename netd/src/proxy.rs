@@ -39,8 +39,8 @@ pub(crate) struct Sockets {
 struct FamilySockets {
     is_ipv6: bool,
     tcp: std::net::TcpListener,
-    udp: OwnedFd,
-    replies: Replies,
+    /// None where no raw sockets are to be had.
+    udp: Option<(OwnedFd, Replies)>,
 }
 
 impl Sockets {
@@ -66,7 +66,8 @@ impl Sockets {
             } else {
                 [ProxySocket::TcpV4, ProxySocket::UdpV4]
             };
-            [(tcp, family.tcp.as_fd()), (udp, family.udp.as_fd())]
+            let datagrams = family.udp.as_ref().map(|(socket, _)| (udp, socket.as_fd()));
+            [(tcp, family.tcp.as_fd())].into_iter().chain(datagrams)
         })
     }
 
@@ -79,8 +80,10 @@ impl Sockets {
         for family in self.families {
             let listener = TcpListener::from_std(family.tcp)?;
             tasks.spawn(tcp::serve(listener, known.subscribe()));
-            let socket = tokio::net::UdpSocket::from_std(family.udp.into())?;
-            tasks.spawn(udp::serve(socket, family.replies, known.subscribe()));
+            if let Some((socket, replies)) = family.udp {
+                let socket = tokio::net::UdpSocket::from_std(socket.into())?;
+                tasks.spawn(udp::serve(socket, replies, known.subscribe()));
+            }
         }
         Ok(tasks)
     }
@@ -92,8 +95,14 @@ impl FamilySockets {
             .map_err(io::Error::other)?;
         let tcp = std::net::TcpListener::bind(loopback)?;
         tcp.set_nonblocking(true)?;
-        let udp = udp_socket(loopback)?;
-        Ok(Self { is_ipv6, tcp, udp, replies: Replies::open(is_ipv6)? })
+        let udp = match Replies::open(is_ipv6) {
+            Ok(replies) => Some((udp_socket(loopback)?, replies)),
+            Err(error) => {
+                warn!(%error, is_ipv6, "no proxy for datagrams: it needs CAP_NET_RAW at the start");
+                None
+            }
+        };
+        Ok(Self { is_ipv6, tcp, udp })
     }
 }
 

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::docker::conflict::Conflict;
-
 /// How things stand with Docker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DockerInfo {
@@ -43,7 +41,7 @@ pub enum DockerState {
     Followed,
 }
 
-/// Something that dockerd does and netd would do again.
+/// Something that dockerd does and netd would do again, as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConflictInfo {
     pub conflict: Conflict,
@@ -68,5 +66,39 @@ impl ConflictInfo {
     pub(crate) fn new(conflict: Conflict) -> Self {
         let (message, fix) = (conflict.message().to_owned(), conflict.fix().to_owned());
         Self { conflict, message, fix }
+    }
+}
+
+/// Something that dockerd does and netd would do again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Conflict {
+    Iptables,
+    UserlandProxy,
+    Swarm,
+}
+
+impl Conflict {
+    /// What dockerd does.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Iptables => "dockerd programs iptables for its networks",
+            Self::UserlandProxy => "dockerd runs a proxy for each published port",
+            Self::Swarm => "Swarm is active, which works by Docker's own rules",
+        }
+    }
+
+    /// What to do for netd to take over.
+    pub fn fix(self) -> &'static str {
+        match self {
+            Self::Iptables => {
+                "set \"iptables\": false and \"ip6tables\": false in /etc/docker/daemon.json, restart Docker, and \
+                 remove its old rules or reboot"
+            }
+            Self::UserlandProxy => {
+                "set \"userland-proxy\": false in /etc/docker/daemon.json, and restart Docker"
+            }
+            Self::Swarm => "docker swarm leave",
+        }
     }
 }

@@ -25,9 +25,11 @@ impl Controller {
         self.catch_up().await?;
         let host = self.host.view();
         let endpoint = self.desired.plan_endpoint(request, &view, &host, &mut self.ids);
-        let endpoint = endpoint.map_err(|error| match error {
-            ConnectError::Publish(error) => ports::with_owner(error).into(),
-            other => RequestError::from(other),
+        let endpoint = endpoint.map_err(|error| {
+            if let ConnectError::Publish(error) = error {
+                return ports::with_owner(error).into();
+            }
+            RequestError::from(error)
         })?;
         self.save(&[Change::PutEndpoint(&endpoint)])?;
         let joining = Joining { endpoint: &endpoint, sandbox: &sandbox };

@@ -4,6 +4,7 @@ use super::{Controller, RequestError};
 use crate::{
     api::{Item, PortInfo, PortTraffic},
     desired::PublishError,
+    listeners,
     model::{Endpoint, Proto, PublishedPort},
     port_spec::PortSpec,
     store::Change,
@@ -11,13 +12,11 @@ use crate::{
 
 /// Names whose socket is in the way of a port.
 pub(super) fn with_owner(error: PublishError) -> PublishError {
-    match error {
-        PublishError::PortHeld { wanted, listener, owner: None } => {
-            let owner = listener.process();
-            PublishError::PortHeld { wanted, listener, owner }
-        }
-        other => other,
+    if let PublishError::PortHeld { wanted, listener, .. } = error {
+        let owner = listeners::process(&listener);
+        return PublishError::PortHeld { wanted, listener, owner };
     }
+    error
 }
 
 impl Controller {

@@ -7,8 +7,7 @@ use thiserror::Error;
 use super::{Desired, HostView, LookupError};
 use crate::{
     driver_options::DriverOptions,
-    listeners::Listener,
-    model::{Endpoint, Family, GatewayMode, HostIp, Network, Proto, PublishedPort},
+    model::{Endpoint, Family, GatewayMode, HostIp, Listener, Network, Proto, PublishedPort},
     port_spec::{PortRange, PortSpec},
 };
 

@@ -12,11 +12,12 @@ use tokio::{net::UnixStream, sync::watch, task::JoinSet, time::sleep};
 use tracing::{debug, info};
 
 use super::{
-    conflict::{Conflict, Signs},
+    conflict::{self, Signs},
     settings::Settings,
     view::View,
 };
 use crate::{
+    api::Conflict,
     config::{DockerConfig, DockerMode},
     netlink::netfilter,
 };
@@ -193,7 +194,7 @@ fn processes(name: &str) -> io::Result<impl Iterator<Item = i32>> {
 /// What dockerd does that netd would do again.
 async fn conflicts(settings: Option<Settings>, has_swarm: bool) -> Vec<Conflict> {
     let signs = if settings.is_some() { Signs::default() } else { signs().await };
-    Conflict::of(settings, has_swarm, signs)
+    conflict::conflicts(settings, has_swarm, signs)
 }
 
 async fn signs() -> Signs {

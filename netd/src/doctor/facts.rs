@@ -5,13 +5,12 @@ use std::{error::Error, path::PathBuf};
 use ipnet::IpNet;
 
 use crate::{
+    api::Conflict,
     config::Config,
     data_path,
     datapath::probe::{Direction, Foreign, Loaded},
-    docker::conflict::Conflict,
     firewall::Chain,
-    listeners,
-    model::PublishedPort,
+    model::{self, PublishedPort},
     netlink::{addr::Address, classifier::Classifier, link::Link, route::Route},
     uplinks::Uplink,
 };
@@ -190,7 +189,7 @@ pub(super) struct Docker {
 /// A socket of the host's that waits for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listener {
-    pub socket: listeners::Listener,
+    pub socket: model::Listener,
     /// Whose it is: a name and a number.
     pub process: Option<(String, u32)>,
 }

@@ -111,10 +111,14 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Option<C
         Some(&mut space),
         MsgFlags::empty(),
     )?;
-    let asked = received.cmsgs()?.find_map(|message| match message {
-        ControlMessageOwned::Ipv4OrigDstAddr(address) => Some(from_v4(SockaddrIn::from(address))),
-        ControlMessageOwned::Ipv6OrigDstAddr(address) => Some(from_v6(SockaddrIn6::from(address))),
-        _ => None,
+    let asked = received.cmsgs()?.find_map(|message| {
+        if let ControlMessageOwned::Ipv4OrigDstAddr(address) = message {
+            return Some(from_v4(SockaddrIn::from(address)));
+        }
+        if let ControlMessageOwned::Ipv6OrigDstAddr(address) = message {
+            return Some(from_v6(SockaddrIn6::from(address)));
+        }
+        None
     });
     let client = received.address.and_then(|address| {
         let v4 = address.as_sockaddr_in().map(|address| from_v4(*address));

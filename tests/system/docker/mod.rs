@@ -3,10 +3,10 @@
 //!
 //! Rows without a test here:
 //!
-//! * P8: netd does not reserve published ports, so the host may listen on the same number.
+//! * P8: `port_reservation.rs`.
 //! * P10: the proxy is on; its clients lose their addresses, which nobody wants back.
 //! * P17: WSL2's mirrored mode has devices that no Linux host has.
-//! * P21: `docker port`, `ps` and `inspect` are Docker's own answers, and netd does not serve Docker yet.
+//! * P21: `docker port`, `ps` and `inspect` are Docker's own answers.
 //! * M7: accepting by firewall mark belongs to rules that netd does not have.
 //! * M8: DOCKER-USER is a chain of iptables; netd has no filter rules of users yet.
 //! * M9: zones are firewalld's, and netd leaves them to it.

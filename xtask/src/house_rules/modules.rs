@@ -19,6 +19,7 @@ const CONFINED: &[(&str, &str)] = &[
     ("rtnetlink", "netlink"),
     ("netlink_packet_core", "netlink"),
     ("netlink_packet_route", "netlink"),
+    ("bollard", "docker"),
 ];
 
 /// Modules that only compute: given the same arguments they give the same answer.

@@ -4,10 +4,7 @@ use std::path::Path;
 
 use tracing::warn;
 
-use crate::{
-    listeners::{self, Listener},
-    sysctl,
-};
+use crate::{listeners, model::Listener, sysctl};
 
 /// Linux's own default (`net/ipv4/af_inet.c`), where the sysctl cannot be read.
 const DEFAULT_PORT_RANGE: (u16, u16) = (32_768, 60_999);

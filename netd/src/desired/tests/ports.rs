@@ -1,7 +1,7 @@
 //! Published ports: taken, picked, refused and found again.
 
 use super::*;
-use crate::listeners::Listener;
+use crate::model::Listener;
 
 /// Two endpoints, of which `six` has IPv6 as well.
 fn published_world() -> World {

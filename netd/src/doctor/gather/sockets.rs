@@ -2,12 +2,12 @@
 
 use crate::{
     doctor::facts::{Known, Listener, Unknown, Wanted},
-    listeners,
+    listeners, model,
 };
 
 pub(super) fn listeners(wanted: &Wanted) -> Known<Vec<Listener>> {
     let all = listeners::listeners().map_err(|error| Unknown::because(&error))?;
-    let is_published = |listener: &listeners::Listener| {
+    let is_published = |listener: &model::Listener| {
         wanted.ports.iter().any(|wanted| {
             let published = &wanted.port;
             published.proto == listener.proto
@@ -15,5 +15,5 @@ pub(super) fn listeners(wanted: &Wanted) -> Known<Vec<Listener>> {
         })
     };
     let published = all.into_iter().filter(is_published);
-    Ok(published.map(|socket| Listener { process: socket.process(), socket }).collect())
+    Ok(published.map(|socket| Listener { process: listeners::process(&socket), socket }).collect())
 }

@@ -1,7 +1,7 @@
 //! The check of `docker.rs`.
 
 use super::*;
-use crate::{docker::conflict::Conflict, doctor::facts::Docker};
+use crate::{api::Conflict, doctor::facts::Docker};
 
 #[test]
 fn what_docker_does_itself_is_named() {

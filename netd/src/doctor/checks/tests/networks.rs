@@ -1,7 +1,7 @@
 //! The checks of `networks.rs`.
 
 use super::*;
-use crate::listeners;
+use crate::model;
 
 #[test]
 fn a_network_is_not_to_be_wider_than_the_way_out() {
@@ -39,7 +39,7 @@ fn subnets_are_not_to_overlap_with_what_the_host_reaches() {
 }
 
 fn listener(proto: Proto, address: IpAddr, port: u16, name: Option<&str>) -> Listener {
-    let socket = listeners::Listener { proto, address, port, inode: 1 };
+    let socket = model::Listener { proto, address, port, inode: 1 };
     Listener { socket, process: name.map(|name| (name.to_owned(), 42)) }
 }
 
