@@ -12,6 +12,7 @@ pub(crate) mod follow;
 pub mod ports;
 pub mod read;
 pub mod settings;
+mod taken;
 pub mod view;
 
 pub use view::View;

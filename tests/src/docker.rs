@@ -141,6 +141,27 @@ impl DockerHost {
         self.world.daemon.configure(&format!("[docker]\nhost = \"unix://{host}\"\n{docker}\n"));
     }
 
+    /// A folder of its own, which the host and dockerd see at the same place.
+    pub fn directory(&self) -> &Path {
+        &self.dir
+    }
+
+    /// dockerd and its proxies.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    #[track_caller]
+    pub fn docker_processes(&mut self) -> Vec<u32> {
+        let dockerd = self.dockerd.as_ref().unwrap_or_else(|| panic!("dockerd does not run")).pid();
+        let is_proxy = |pid: &i32| {
+            parent(*pid) == Some(dockerd.cast_signed())
+                && fs::read_to_string(format!("/proc/{pid}/comm"))
+                    .is_ok_and(|name| name.trim_end() == "docker-proxy")
+        };
+        let proxies = processes().filter(is_proxy).map(i32::cast_unsigned);
+        proxies.chain([dockerd]).collect()
+    }
+
     fn socket(&self) -> String {
         self.dir.join("docker.sock").to_string_lossy().into_owned()
     }

@@ -17,10 +17,19 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{condition::eventually_some, netns};
+use crate::{
+    condition::{self, eventually_some},
+    netns,
+};
 
-/// The longest that a program which is run to its end may take. Units: seconds.
-const LIMIT_SECS: &str = "60";
+/// The longest that a program which is run to its end may take, as many times as long as other conditions where the
+/// machine is said to be slow.
+const LIMIT: u32 = 4;
+
+/// That limit as timeout(1) takes it.
+fn limit() -> String {
+    (condition::deadline() * LIMIT).as_secs().to_string()
+}
 
 /// How a program ended.
 #[derive(Clone, Debug)]
@@ -77,7 +86,7 @@ impl std::fmt::Display for Outcome {
 #[track_caller]
 pub fn run_in(netns: &Path, program: &str, args: &[&str], stdin: &str) -> Outcome {
     let mut command = Command::new("timeout");
-    command.args(["--signal=KILL", LIMIT_SECS, program]).args(args);
+    command.args(["--signal=KILL", &limit(), program]).args(args);
     netns::inside(netns, || run(&mut command, stdin))
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Nothing is installed on this machine: a system is a folder below `target/docker`, made once.
 
+pub(crate) mod measure;
+
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};

@@ -68,6 +68,8 @@ enum Task {
     Flood(flood::Args),
     /// Does thousands of random operations and compares what exists with a model of it
     Soak(soak::Args),
+    /// Measures starts of containers and published ports on a Docker host
+    Docker(docker::measure::Args),
     /// Measures starts and requests on a host with a thousand containers
     Scale(scale::Args),
     /// Looks for inputs that break the engine, or a parser of the daemon
@@ -113,6 +115,7 @@ fn run_task(cli: Cli) -> Result<ExitCode> {
         Task::Hitless(args) => hitless::hitless(&workspace, &args),
         Task::Flood(args) => flood::flood(&workspace, &args),
         Task::Soak(args) => soak::soak(&workspace, &args),
+        Task::Docker(args) => docker::measure::docker(&workspace, &args),
         Task::Scale(args) => scale::scale(&workspace, &args),
         Task::Fuzz(args) => fuzz::fuzz(&workspace, &args),
         Task::Oracle(args) => oracle::oracle(&workspace, &args),

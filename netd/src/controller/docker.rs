@@ -115,8 +115,10 @@ impl Controller {
                 difference.lost_networks.push(known.clone());
             }
         }
+        let by_id: BTreeMap<&str, &Endpoint> =
+            endpoints.values().map(|endpoint| (endpoint.id.as_str(), endpoint)).collect();
         for known in self.desired.endpoints.values().filter(|it| self.desired.is_dockers(it)) {
-            let now = endpoints.values().find(|endpoint| endpoint.id == known.id);
+            let now = by_id.get(known.id.as_str()).copied();
             let kept = now.into_iter().flat_map(slots).collect::<BTreeSet<_>>();
             difference.lost_slots.extend(slots(known).filter(|slot| !kept.contains(slot)));
             if now.is_none_or(|now| now.name != known.name) {

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use super::{
     ports::{self, Ipv6Way, Part},
+    taken::Taken,
     view::{self, Attachment, Container, Pool, View},
 };
 use crate::{
@@ -69,13 +70,22 @@ pub fn adopt(view: &View, desired: &Desired, facts: &Facts) -> Adopted {
         view,
         desired,
         facts,
+        known: desired.endpoints.values().map(|known| (known.id.as_str(), known)).collect(),
+        own_ports: Taken::default(),
+        ports: Taken::default(),
         names: BTreeMap::new(),
         adopted: Adopted::default(),
     };
+    for (owner, row) in desired.published_ports().filter(|(owner, _)| !desired.is_dockers(owner)) {
+        adopting.own_ports.add(&owner.name, row);
+    }
     for network in view.networks.values() {
         adopting.network(network);
     }
-    for (id, container) in &view.containers {
+    // What somebody has comes before what somebody is about to have.
+    let mut containers: Vec<_> = view.containers.iter().collect();
+    containers.sort_by_key(|(_, container)| !container.is_started);
+    for (id, container) in containers {
         adopting.container(id, container);
     }
     adopting.adopted
@@ -87,6 +97,12 @@ struct Adopting<'a> {
     facts: &'a Facts,
     numbers: Box<dyn Iterator<Item = u16>>,
     slots: Box<dyn Iterator<Item = u32>>,
+    /// The endpoints that there are, by their ids.
+    known: BTreeMap<&'a str, &'a Endpoint>,
+    /// What netd publishes itself.
+    own_ports: Taken,
+    /// What this plan publishes.
+    ports: Taken,
     /// Our names of networks, by Docker's id.
     names: BTreeMap<&'a str, String>,
     adopted: Adopted,
@@ -243,7 +259,7 @@ impl<'a> Adopting<'a> {
         link: &HostLink,
         part: Part,
     ) {
-        let known = self.desired.endpoints.values().find(|it| it.id == attachment.endpoint_id);
+        let known = self.known.get(attachment.endpoint_id.as_str()).copied();
         let Some(slot) = known.map(|known| known.slot).or_else(|| self.slots.next()) else {
             self.fault(format!("container {}: no slot is left", container.name));
             return;
@@ -317,27 +333,29 @@ impl<'a> Adopting<'a> {
     ) -> Vec<PublishedPort> {
         let mut given = Vec::new();
         for row in rows {
-            if let Some((owner, other)) = self.own_port_in_the_way(&row) {
-                self.fault(format!(
+            // Docker has not given the port away yet, or not for long.
+            if self.ports.overlapping(&row).is_some_and(|(owner, _)| owner != endpoint) {
+                continue;
+            }
+            if let Some((owner, other)) = self.own_ports.overlapping(&row) {
+                let fault = format!(
                     "container {endpoint}: port {row} is published by endpoint {owner} as {other}"
-                ));
+                );
+                self.fault(fault);
                 continue;
             }
             let before = known
                 .iter()
                 .find(|known| PublishedPort { slot: row.slot, ..(*known).clone() } == row);
             match before.map(|before| before.slot).or_else(|| self.slots.next()) {
-                Some(slot) => given.push(PublishedPort { slot, ..row }),
+                Some(slot) => {
+                    self.ports.add(endpoint, &row);
+                    given.push(PublishedPort { slot, ..row });
+                }
                 None => self.fault(format!("container {endpoint}: no slot is left for port {row}")),
             }
         }
         given
-    }
-
-    fn own_port_in_the_way(&self, row: &PublishedPort) -> Option<(String, String)> {
-        let mut rows = self.desired.published_ports();
-        rows.find(|(owner, other)| other.overlaps(row) && !self.desired.is_dockers(owner))
-            .map(|(owner, other)| (owner.name.clone(), other.to_string()))
     }
 
     fn fault(&mut self, fault: String) {

@@ -119,14 +119,33 @@ fn attached(
     };
     let name = required(resource.name, "Name")?;
     let attachments = BTreeMap::from([(network.to_owned(), attachment)]);
-    Ok(Some((container, Container { name, sandbox: None, attachments, ports: None })))
+    let starting = Container { name, is_started: false, sandbox: None, attachments, ports: None };
+    Ok(Some((container, starting)))
 }
 
-/// Reads a container; none where it does not run.
+/// What a container says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// None where it does not run.
+    pub running: Option<Container>,
+    /// The ports that it will publish when it starts, as far as they need no choice.
+    pub planned: Ports,
+}
+
+/// Reads a container.
 ///
 /// # Errors
 /// As [`network`].
-pub fn container(answer: ContainerInspectResponse) -> Result<Option<Container>, ReadError> {
+pub fn container(mut answer: ContainerInspectResponse) -> Result<Inspected, ReadError> {
+    let config = answer.host_config.take();
+    let wanted = config.and_then(|config| config.port_bindings).unwrap_or_default();
+    Ok(Inspected { planned: planned(&wanted)?, running: running(answer, wanted)? })
+}
+
+fn running(
+    answer: ContainerInspectResponse,
+    wanted: PortMap,
+) -> Result<Option<Container>, ReadError> {
     let state = answer.state.unwrap_or_default();
     // One that is restarted for ever is "running" between two lives as well, without a process.
     let pid = state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0);
@@ -138,8 +157,8 @@ pub fn container(answer: ContainerInspectResponse) -> Result<Option<Container>, 
             attachments.insert(network, attachment);
         }
     }
-    let wanted = answer.host_config.and_then(|config| config.port_bindings).unwrap_or_default();
     Ok(Some(Container {
+        is_started: true,
         name: required(answer.name, "Name")?.trim_start_matches('/').to_owned(),
         sandbox: settings.sandbox_key.map(|path| Sandbox { path, pid }),
         attachments,
@@ -171,6 +190,29 @@ fn attachment(endpoint: EndpointSettings) -> Result<Option<(String, Attachment)>
         aliases: names.or(aliases).unwrap_or_default(),
     };
     Ok(Some((id(endpoint.network_id, "NetworkID")?, attachment)))
+}
+
+/// What is asked for by a number: of the host's other ports Docker chooses one at each start.
+fn planned(wanted: &PortMap) -> Result<Ports, ReadError> {
+    let mut exact = PortMap::new();
+    for (key, bindings) in wanted {
+        let is_number = |binding: &&PortBinding| {
+            binding
+                .host_port
+                .as_deref()
+                .is_some_and(|port| port.parse::<u16>().is_ok_and(|it| it != 0))
+        };
+        let mut bound = Vec::new();
+        for binding in bindings.iter().flatten().filter(is_number) {
+            bound.push(binding.clone());
+            if binding.host_ip.as_deref().unwrap_or("").is_empty() {
+                let host_ip = Some("::".to_owned());
+                bound.push(PortBinding { host_ip, host_port: binding.host_port.clone() });
+            }
+        }
+        exact.insert(key.clone(), Some(bound));
+    }
+    ports(exact, wanted.clone())
 }
 
 /// What is bound, and what was asked for.

@@ -43,15 +43,17 @@ pub struct Pool {
     pub aux_addresses: BTreeMap<String, IpAddr>,
 }
 
-/// A container that runs.
+/// A container that runs, or is about to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
     pub name: String,
+    /// It has said so itself; before, what is known of it is what its networks say.
+    pub is_started: bool,
     /// Its network namespace as a path, and as that of a process; not known while it starts.
     pub sandbox: Option<Sandbox>,
     /// By network id.
     pub attachments: BTreeMap<String, Attachment>,
-    /// Not known while it starts.
+    /// While it starts, what it was made with and needs no choice; not known if nobody has seen it before.
     pub ports: Option<Ports>,
 }
 

@@ -3,6 +3,7 @@
 
 mod lifecycle;
 mod matrix;
+mod measure;
 mod moby;
 
 use netd_tests::{docker::DockerHost, family::Family, topology::subnet};

@@ -55,6 +55,7 @@ fn container(name: &str, digits: &str) -> Container {
     let published = vec![(Proto::Tcp, 80)];
     Container {
         name: name.to_owned(),
+        is_started: true,
         sandbox: None,
         attachments: attachments.collect(),
         ports: Some(Ports {

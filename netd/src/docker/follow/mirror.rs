@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::docker::{
-    read::Attached,
-    view::{Container, Network, View},
+    read::{Attached, Inspected},
+    view::{Container, Network, Ports, View},
 };
 
 /// Something that dockerd can be asked for, by id.
@@ -31,11 +31,15 @@ pub(super) enum Event {
         network: String,
         container: String,
     },
-    /// It runs, has another name, or the like.
+    /// It was made, runs, has another name, or the like.
     ContainerChanged {
         container: String,
     },
     ContainerEnded {
+        container: String,
+    },
+    /// It will not start again.
+    ContainerGone {
         container: String,
     },
     /// dockerd's own configuration.
@@ -46,6 +50,8 @@ pub(super) enum Event {
 #[derive(Debug, Default)]
 pub(super) struct Mirror {
     view: View,
+    /// The ports that containers will publish when they start, by id.
+    planned: BTreeMap<String, Ports>,
     /// What is to be asked for.
     stale: BTreeSet<Object>,
     /// What has been asked for, and whether something has happened to it since.
@@ -89,8 +95,10 @@ impl Mirror {
             }
             Event::Connected { network, container } => {
                 // One that starts answers no question about itself until it has.
-                if self.view.containers.get(&container).is_some_and(|it| it.ports.is_some()) {
+                if self.view.containers.get(&container).is_some_and(|it| it.is_started) {
                     self.is_stale(Object::Container(container));
+                } else {
+                    self.overtake(&Object::Container(container));
                 }
                 self.is_stale(Object::Network(network));
             }
@@ -100,6 +108,10 @@ impl Mirror {
             }
             Event::ContainerChanged { container } => self.is_stale(Object::Container(container)),
             Event::ContainerEnded { container } => self.end(&container),
+            Event::ContainerGone { container } => {
+                self.end(&container);
+                self.planned.remove(&container);
+            }
             // The session begins again.
             Event::Reloaded => {}
         }
@@ -108,7 +120,7 @@ impl Mirror {
     fn disconnect(&mut self, network: &str, id: &str) {
         let Some(container) = self.view.containers.get_mut(id) else { return };
         container.attachments.remove(network);
-        let (is_alone, was_started) = (container.attachments.is_empty(), container.ports.is_some());
+        let (is_alone, was_started) = (container.attachments.is_empty(), container.is_started);
         if is_alone && !was_started {
             self.view.containers.remove(id);
         } else if was_started {
@@ -137,11 +149,12 @@ impl Mirror {
         };
         self.view.networks.insert(id.to_owned(), network);
         for (container, starting) in attached {
-            let known = self
-                .view
-                .containers
-                .entry(container)
-                .or_insert_with(|| Container { attachments: BTreeMap::new(), ..starting.clone() });
+            let planned = self.planned.get(&container).cloned();
+            let known = self.view.containers.entry(container).or_insert_with(|| Container {
+                attachments: BTreeMap::new(),
+                ports: planned,
+                ..starting.clone()
+            });
             for (network, attachment) in starting.attachments {
                 let is_known = known
                     .attachments
@@ -155,12 +168,26 @@ impl Mirror {
         }
     }
 
-    /// Takes up what dockerd says of a container; none where there is none, or it does not run.
-    pub(super) fn container(&mut self, id: &str, answer: Option<Container>) {
-        if !self.is_answered(&Object::Container(id.to_owned())) {
+    /// Takes up what dockerd says of a container; none where there is none.
+    pub(super) fn container(&mut self, id: &str, answer: Option<Inspected>) {
+        let is_answered = self.is_answered(&Object::Container(id.to_owned()));
+        let Some(Inspected { running, planned }) = answer else {
+            if is_answered {
+                self.planned.remove(id);
+                self.view.containers.remove(id);
+            }
+            return;
+        };
+        // It was made with them, whatever has become of it since.
+        self.planned.insert(id.to_owned(), planned);
+        if !is_answered {
+            let planned = self.planned.get(id);
+            if let Some(starting) = self.view.containers.get_mut(id).filter(|it| !it.is_started) {
+                starting.ports = planned.cloned();
+            }
             return;
         }
-        match answer {
+        match running {
             Some(container) => self.view.containers.insert(id.to_owned(), container),
             None => self.view.containers.remove(id),
         };
@@ -203,8 +230,11 @@ impl Mirror {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Attached, Event, Mirror, Object};
-    use crate::docker::view::{Attachment, Container, Network, Ports};
+    use super::{Attached, Event, Inspected, Mirror, Object};
+    use crate::{
+        docker::view::{Attachment, Container, Network, Ports},
+        model::Proto,
+    };
 
     fn network() -> Network {
         Network {
@@ -232,10 +262,21 @@ mod tests {
         };
         Container {
             name: name.to_owned(),
+            is_started,
             sandbox: None,
             attachments: BTreeMap::from([("n".to_owned(), attachment)]),
             ports: is_started.then(Ports::default),
         }
+    }
+
+    /// What a container says that publishes TCP 80 at each start.
+    fn inspected(running: Option<Container>) -> Inspected {
+        let opened = vec![(Proto::Tcp, 80)];
+        Inspected { running, planned: Ports { opened, ..Ports::default() } }
+    }
+
+    fn running() -> Inspected {
+        inspected(Some(container("web", "e", true)))
     }
 
     fn attached(endpoint: &str) -> Attached {
@@ -264,7 +305,7 @@ mod tests {
         if is_started {
             mirror.happened(Event::ContainerChanged { container: "c".to_owned() });
             assert_eq!(mirror.ask(), [container_object()]);
-            mirror.container("c", Some(container("web", "e", true)));
+            mirror.container("c", Some(running()));
         }
         mirror
     }
@@ -278,10 +319,39 @@ mod tests {
         assert_eq!(mirror.ask(), [network_object()]);
         mirror.happened(Event::ContainerChanged { container: "c".to_owned() });
         assert_eq!(mirror.ask(), [container_object()]);
-        mirror.container("c", Some(container("web", "e", true)));
+        mirror.container("c", Some(running()));
         // What its network says is no news then.
         mirror.network("n", Some((network(), attached("e"))));
         assert!(mirror.view().containers["c"].ports.is_some());
+    }
+
+    #[test]
+    fn what_a_container_was_made_with_is_published_before_it_says_so() {
+        let mut mirror = Mirror::new([network_object()].into_iter());
+        assert_eq!(mirror.ask(), [network_object()]);
+        mirror.network("n", Some((network(), Attached::new())));
+        mirror.happened(Event::ContainerChanged { container: "c".to_owned() });
+        assert_eq!(mirror.ask(), [container_object()]);
+        // It starts before it has answered.
+        mirror.happened(connected());
+        mirror.container("c", Some(inspected(None)));
+        assert_eq!(mirror.ask(), [network_object()]);
+        mirror.network("n", Some((network(), attached("e"))));
+        let web = &mirror.view().containers["c"];
+        assert_eq!((web.is_started, &web.ports), (false, &Some(inspected(None).planned)));
+        // As at each start, until it is gone.
+        for event in [
+            Event::ContainerEnded { container: "c".to_owned() },
+            Event::ContainerGone { container: "c".to_owned() },
+        ] {
+            let is_known = matches!(event, Event::ContainerEnded { .. });
+            mirror.happened(event);
+            assert!(mirror.view().containers.is_empty());
+            mirror.happened(connected());
+            assert_eq!(mirror.ask(), [network_object()]);
+            mirror.network("n", Some((network(), attached("e"))));
+            assert_eq!(mirror.view().containers["c"].ports.is_some(), is_known);
+        }
     }
 
     #[test]
@@ -291,7 +361,7 @@ mod tests {
         assert_eq!(mirror.ask().len(), 2);
         mirror.happened(Event::Disconnected { network: "n".to_owned(), container: "c".to_owned() });
         mirror.network("n", Some((network(), attached("e"))));
-        mirror.container("c", Some(container("web", "e", true)));
+        mirror.container("c", Some(running()));
         assert!(mirror.view().containers["c"].attachments.is_empty());
         assert_eq!(mirror.ask().len(), 2);
     }
@@ -303,7 +373,7 @@ mod tests {
         mirror.happened(connected());
         assert_eq!(mirror.ask().len(), 2);
         mirror.happened(Event::ContainerEnded { container: "c".to_owned() });
-        mirror.container("c", Some(container("web", "e", true)));
+        mirror.container("c", Some(running()));
         mirror.network("n", Some((network(), attached("e"))));
         assert!(mirror.view().containers.is_empty());
         assert_eq!(mirror.ask(), [network_object()]);

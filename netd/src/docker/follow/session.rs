@@ -27,9 +27,9 @@ use super::{
 use crate::{
     clock,
     docker::{
-        read::{self, Attached, ReadError},
+        read::{self, Attached, Inspected, ReadError},
         settings::Settings,
-        view::{Container, Network},
+        view::Network,
     },
 };
 
@@ -63,7 +63,7 @@ enum AnswerError {
 /// What dockerd has answered about an object.
 enum Answer {
     Network(String, Option<(Network, Attached)>),
-    Container(String, Option<Container>),
+    Container(String, Option<Inspected>),
     Useless(Object, AnswerError),
 }
 
@@ -155,11 +155,12 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The networks and the containers that run.
+/// The networks and the containers, also those that may start.
 async fn list(docker: &Docker) -> Result<Vec<Object>, ApiError> {
     let networks = docker.list_networks(Some(bridges())).await?;
     let networks = networks.into_iter().filter_map(|network| network.id).map(Object::Network);
-    let containers = docker.list_containers(None::<ListContainersOptions>).await?;
+    let all = ListContainersOptions { all: true, ..ListContainersOptions::default() };
+    let containers = docker.list_containers(Some(all)).await?;
     let containers = containers.into_iter().filter_map(|it| it.id).map(Object::Container);
     Ok(networks.chain(containers).collect())
 }
@@ -195,9 +196,9 @@ async fn ask_network(
     }
 }
 
-async fn ask_container(docker: &Docker, id: &str) -> Result<Option<Container>, AnswerError> {
+async fn ask_container(docker: &Docker, id: &str) -> Result<Option<Inspected>, AnswerError> {
     match docker.inspect_container(id, None::<InspectContainerOptions>).await {
-        Ok(answer) => Ok(read::container(answer)?),
+        Ok(answer) => Ok(Some(read::container(answer)?)),
         Err(error) if is_not_found(&error) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -248,11 +249,12 @@ fn read_event(message: EventMessage) -> Option<Event> {
         (EventMessageTypeEnum::NETWORK, "disconnect") => {
             Some(Event::Disconnected { network: id, container: container? })
         }
-        (EventMessageTypeEnum::CONTAINER, "start" | "restart" | "rename" | "update") => {
+        (EventMessageTypeEnum::CONTAINER, "create" | "start" | "restart" | "rename" | "update") => {
             Some(Event::ContainerChanged { container: id })
         }
-        (EventMessageTypeEnum::CONTAINER, "die" | "destroy") => {
-            Some(Event::ContainerEnded { container: id })
+        (EventMessageTypeEnum::CONTAINER, "die") => Some(Event::ContainerEnded { container: id }),
+        (EventMessageTypeEnum::CONTAINER, "destroy") => {
+            Some(Event::ContainerGone { container: id })
         }
         (EventMessageTypeEnum::DAEMON, "reload") => Some(Event::Reloaded),
         _ => None,

@@ -24,7 +24,7 @@ fn captured_network(version: &str, name: &str) -> Network {
 }
 
 fn captured_container(version: &str, name: &str) -> Container {
-    container(captured(version, name)).unwrap().unwrap()
+    container(captured(version, name)).unwrap().running.unwrap()
 }
 
 #[test]
@@ -98,7 +98,10 @@ fn who_has_no_network_of_his_own_publishes_nothing() {
         assert!(shared.attachments.is_empty(), "{version}");
         assert_eq!(shared.ports.unwrap().bindings, [], "{version}");
         let stopped = captured::<ContainerInspectResponse>(version, "container-docker0-stopped");
-        assert_eq!(container(stopped), Ok(None), "{version}");
+        let stopped = container(stopped).unwrap();
+        assert_eq!(stopped.running, None, "{version}");
+        let planned = stopped.planned.bindings;
+        assert!(planned.iter().any(|it| (it.host_port, it.port) == (8080, 80)), "{planned:?}");
     }
 }
 
