@@ -12,6 +12,9 @@ pub(crate) struct Args {
     /// How often a container is started
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     starts: u32,
+    /// How many containers are started at once
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    containers: u32,
     /// How many ports a container publishes; more than once for several
     #[arg(long, default_values_t = [1000, 10_000], value_parser = clap::value_parser!(u32).range(1..=40_000))]
     ports: Vec<u32>,
@@ -28,22 +31,20 @@ pub(crate) fn docker(workspace: &Workspace, args: &Args) -> Result<()> {
     docker::ensure(workspace)?;
     let netd = build::build(workspace, &build::Args::plain(true))?;
     let paths = test::chosen(args.datapath.as_deref());
-    let settings = |what: &str, number: u32| {
-        [
+    let run = |test: &str, what: &'static str, number: u32| {
+        let settings = [
             ("NETD_BIN", netd.display().to_string()),
-            (
-                if what == "STARTS" { "NETD_DOCKER_STARTS" } else { "NETD_DOCKER_PORTS" },
-                number.to_string(),
-            ),
+            (what, number.to_string()),
             // Waiting has a deadline, and Docker's own rules are slow.
-            ("NETD_TEST_SLOWNESS", "20".to_owned()),
-        ]
+            ("NETD_TEST_SLOWNESS", "5".to_owned()),
+        ];
+        test::system_test(workspace, &format!("docker_host::{test}"), &paths, &settings)
     };
-    let name = "docker_host::measure::";
     for ports in &args.ports {
-        let test = format!("{name}many_ports_cost_what_they_cost");
-        test::system_test(workspace, &test, &paths, &settings("PORTS", *ports))?;
+        run("measure::many_ports_cost_what_they_cost", "NETD_DOCKER_PORTS", *ports)?;
     }
-    let test = format!("{name}a_published_port_answers_soon_after_the_start_and_no_neighbour_does");
-    test::system_test(workspace, &test, &paths, &settings("STARTS", args.starts))
+    let test = "lifecycle::many_containers_that_start_at_once_are_all_there";
+    run(test, "NETD_DOCKER_CONTAINERS", args.containers)?;
+    let test = "measure::a_published_port_answers_soon_after_the_start_and_no_neighbour_does";
+    run(test, "NETD_DOCKER_STARTS", args.starts)
 }
