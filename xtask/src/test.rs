@@ -48,7 +48,13 @@ const TEST_THREADS: &str = "RUST_TEST_THREADS";
 pub(crate) const DATA_PATHS: [&str; 2] = ["fast", "stack"];
 
 /// What no packet takes part in, or the same of either data path: done in the first one only.
-const OF_NO_DATA_PATH: [&str; 2] = ["doctor::", "from_wherever_a_daemon_died_on_the_way"];
+const OF_NO_DATA_PATH: [&str; 5] = [
+    "doctor::",
+    "docker_host::lifecycle::",
+    "docker_host::measure::many_ports",
+    "from_wherever_a_daemon_died_on_the_way",
+    "port_reservation::",
+];
 
 /// The data path that was asked for, or all of them.
 pub(crate) fn chosen(data_path: Option<&str>) -> Vec<&str> {

@@ -18,10 +18,12 @@ struct Owner {
     bridge: Option<&'static str>,
 }
 
+const DOCKER: &str = "Docker";
+
 /// Source: docker-behaviour A1 and 5.1; netavark `src/firewall`; CNI `plugins/meta/portmap`; kube-proxy.
 const OWNERS: [Owner; 4] = [
     Owner {
-        name: "Docker",
+        name: DOCKER,
         chains: &["DOCKER"],
         tables: &["docker-bridges"],
         bridge: Some("docker0"),
@@ -41,10 +43,14 @@ const IPTABLES_TABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"
 
 pub(super) fn leftovers(facts: &Facts) -> Verdicts<'_> {
     let (chains, host) = (facts.chains.as_ref()?, facts.host.as_ref()?);
+    // It has its bridge and no use for rules where netd does their work.
+    let is_docker_netds =
+        facts.docker.as_ref().is_ok_and(|docker| docker.is_here && docker.conflicts.is_empty());
     let mut found = Vec::new();
     for owner in &OWNERS {
         let has_bridge = |name: &str| host.links.iter().any(|link| link.name == name);
-        let is_in_use = owner.bridge.is_some_and(has_bridge);
+        let is_netds = owner.name == DOCKER && is_docker_netds;
+        let is_in_use = owner.bridge.is_some_and(has_bridge) && !is_netds;
         let mut by_program: BTreeMap<String, Vec<&Chain>> = BTreeMap::new();
         for chain in chains {
             if let Some(removal) = removal(owner, chain) {
@@ -70,9 +76,7 @@ fn leftover(owner: &Owner, is_in_use: bool, chains: &[&Chain], fix: &str) -> Ver
     let (names, tables) = (names(chains), tables.join(", "));
     let message = format!("{name} {whose} chains in {tables}: {names}{also}");
     let comment = match (owner.name, is_in_use) {
-        ("Docker", true) => {
-            "   # after \"iptables\": false in /etc/docker/daemon.json and a restart"
-        }
+        (DOCKER, true) => "   # after \"iptables\": false in /etc/docker/daemon.json and a restart",
         (_, true) => "   # once it is not used any more",
         (_, false) => "",
     };

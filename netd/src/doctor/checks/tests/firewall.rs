@@ -63,6 +63,21 @@ fn dockers_rules_are_no_leftovers_while_its_bridge_is_there() {
 }
 
 #[test]
+fn dockers_rules_are_leftovers_where_netd_does_their_work() {
+    check(
+        |facts| {
+            host(facts).links.push(link(9, "docker0", 1500));
+            facts.chains = Ok(vec![chain("table ip nat", "DOCKER", None)]);
+            facts.docker = Ok(Docker { is_here: true, ..Docker::default() });
+        },
+        &[
+            "finding leftovers: Docker has left chains in table ip nat: DOCKER | iptables-nft-save | grep -v DOCKER | \
+           iptables-nft-restore",
+        ],
+    );
+}
+
+#[test]
 fn policies_that_stop_forwarded_packets_are_named_each_with_its_own_fix() {
     for (table, name, fix) in [
         ("table ip filter", "FORWARD", "iptables-nft -P FORWARD ACCEPT"),
