@@ -48,10 +48,11 @@ const TEST_THREADS: &str = "RUST_TEST_THREADS";
 pub(crate) const DATA_PATHS: [&str; 2] = ["fast", "stack"];
 
 /// What no packet takes part in, or the same of either data path: done in the first one only.
-const OF_NO_DATA_PATH: [&str; 5] = [
+const OF_NO_DATA_PATH: [&str; 6] = [
     "doctor::",
     "docker_host::lifecycle::",
     "docker_host::measure::many_ports",
+    "docker_host::nonsense::",
     "from_wherever_a_daemon_died_on_the_way",
     "port_reservation::",
 ];

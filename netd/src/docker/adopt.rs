@@ -79,6 +79,7 @@ pub fn adopt(view: &View, desired: &Desired, facts: &Facts) -> Adopted {
     for (owner, row) in desired.published_ports().filter(|(owner, _)| !desired.is_dockers(owner)) {
         adopting.own_ports.add(&owner.name, row);
     }
+    adopting.keep_unknown();
     for network in view.networks.values() {
         adopting.network(network);
     }
@@ -109,6 +110,20 @@ struct Adopting<'a> {
 }
 
 impl<'a> Adopting<'a> {
+    /// What Docker has and says nothing of use about stays as it is.
+    fn keep_unknown(&mut self) {
+        let networks = self.desired.networks.values();
+        for network in networks.filter(|network| self.view.unknown.contains(&network.id)) {
+            for endpoint in self.desired.endpoints_of(&network.name) {
+                for row in &endpoint.ports {
+                    self.ports.add(&endpoint.name, row);
+                }
+                self.adopted.endpoints.insert(endpoint.name.clone(), endpoint.clone());
+            }
+            self.adopted.networks.insert(network.name.clone(), network.clone());
+        }
+    }
+
     fn network(&mut self, docker: &'a view::Network) {
         let known = self.desired.networks.values().find(|network| network.id == docker.id);
         let Some(number) = known.map(|network| network.number).or_else(|| self.numbers.next())

@@ -26,6 +26,9 @@ use session::Session;
 /// How soon a dockerd is looked for again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
+/// How soon one that was left alone is asked again; somebody has to restart it first.
+const DECIDED_AFTER: Duration = Duration::from_secs(2);
+
 /// What is known of Docker.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
@@ -36,10 +39,9 @@ pub(crate) struct Seen {
 }
 
 /// How things stand with a dockerd.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// Nobody asks for it.
-    #[default]
     Off,
     /// It does not answer; what was adopted stays so.
     Away { why: String },
@@ -49,6 +51,12 @@ pub(crate) enum State {
     LeftAlone { version: String, conflicts: Vec<Conflict>, bridges: BTreeSet<String> },
     /// Its networks are netd's work.
     Followed { version: String },
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Away { why: "it has not answered yet".to_owned() }
+    }
 }
 
 /// Follows as long as it lives.
@@ -67,7 +75,7 @@ impl Follower {
         let mut task = JoinSet::new();
         if config.enabled == DockerMode::Off {
             // What was adopted is to be given up.
-            sender.send_modify(|_| ());
+            sender.send_modify(|seen| seen.state = State::Off);
         } else {
             task.spawn(follow(config.clone(), Publisher(sender)));
         }
@@ -139,7 +147,8 @@ async fn follow(config: DockerConfig, publisher: Publisher) {
                 publisher.state(State::Away { why });
             }
         }
-        sleep(LOOK_AGAIN_AFTER).await;
+        let is_left = matches!(publisher.0.borrow().state, State::LeftAlone { .. });
+        sleep(if is_left { DECIDED_AFTER } else { LOOK_AGAIN_AFTER }).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! What Docker has, as far as packets depend on it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -16,6 +16,8 @@ pub struct View {
     pub networks: BTreeMap<String, Network>,
     /// The containers that run, by id.
     pub containers: BTreeMap<String, Container>,
+    /// The ids of networks of which nothing is known but that they are there.
+    pub unknown: BTreeSet<String>,
 }
 
 /// A network of the bridge driver.

@@ -5,6 +5,7 @@ mod lifecycle;
 mod matrix;
 mod measure;
 mod moby;
+mod nonsense;
 
 use netd_tests::{docker::DockerHost, family::Family, topology::subnet};
 

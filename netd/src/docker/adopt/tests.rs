@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Adopted, Facts, HostLink, adopt};
 use crate::{
@@ -74,6 +74,7 @@ fn view(networks: Vec<Network>, containers: Vec<Container>) -> View {
     View {
         networks: networks.into_iter().map(|network| (network.id.clone(), network)).collect(),
         containers: containers.into_iter().map(|it| (it.name.clone(), it)).collect(),
+        unknown: BTreeSet::new(),
     }
 }
 
@@ -224,4 +225,18 @@ fn a_network_of_the_same_name_gets_another_one() {
     let adopted = adopted(twice, vec![]);
     let names: Vec<&str> = adopted.networks.keys().map(String::as_str).collect();
     assert_eq!(names, ["front", "front-222222222222"]);
+}
+
+#[test]
+fn what_nothing_is_known_of_stays_as_it_is() {
+    let networks = vec![
+        network('1', "alpha", &["172.21.0.0/16"], &[]),
+        network('2', "beta", &["172.22.0.0/16"], &[]),
+    ];
+    let first = adopted(networks.clone(), vec![container("web", "1")]);
+    let state = desired(&first);
+    let now =
+        View { unknown: BTreeSet::from([id('1')]), ..view(vec![networks[1].clone()], vec![]) };
+    let second = adopt(&now, &state, &facts(&now));
+    assert_eq!((&second.networks, &second.endpoints), (&first.networks, &first.endpoints));
 }

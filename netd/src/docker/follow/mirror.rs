@@ -56,6 +56,8 @@ pub(super) struct Mirror {
     stale: BTreeSet<Object>,
     /// What has been asked for, and whether something has happened to it since.
     asked: BTreeMap<Object, bool>,
+    /// What dockerd has given no answer of use about.
+    useless: BTreeSet<Object>,
 }
 
 impl Mirror {
@@ -68,10 +70,13 @@ impl Mirror {
         &self.view
     }
 
-    /// Whether every network is known: before, what is missing may well be there.
+    /// Whether every network is known, as far as dockerd says anything of use: before, what is missing may well be
+    /// there.
     pub(super) fn knows_networks(&self) -> bool {
-        let is_network = |object: &Object| matches!(object, Object::Network(_));
-        !self.stale.iter().chain(self.asked.keys()).any(is_network)
+        let is_awaited = |object: &Object| {
+            matches!(object, Object::Network(_)) && !self.useless.contains(object)
+        };
+        !self.stale.iter().chain(self.asked.keys()).any(is_awaited)
     }
 
     /// What to ask for now; each once at a time.
@@ -92,6 +97,7 @@ impl Mirror {
             Event::NetworkGone { network } => {
                 self.is_over(&Object::Network(network.clone()));
                 self.view.networks.remove(&network);
+                self.view.unknown.remove(&network);
             }
             Event::Connected { network, container } => {
                 // One that starts answers no question about itself until it has.
@@ -193,10 +199,21 @@ impl Mirror {
         };
     }
 
-    /// An answer that was of no use: what was known before stays, and the question.
-    pub(super) fn failed(&mut self, object: &Object) {
+    /// An answer that was of no use: what was known before stays, and the question. Says whether that is news.
+    pub(super) fn failed(&mut self, object: &Object) -> bool {
         self.asked.remove(object);
-        self.stale.insert(object.clone());
+        if let Object::Network(id) = object
+            && !self.view.networks.contains_key(id)
+        {
+            self.view.unknown.insert(id.clone());
+        }
+        self.useless.insert(object.clone())
+    }
+
+    /// Puts questions again whose answers were of no use.
+    pub(super) fn ask_again(&mut self) {
+        let again = self.useless.iter().filter(|object| !self.asked.contains_key(object));
+        self.stale.extend(again.cloned());
     }
 
     fn is_stale(&mut self, object: Object) {
@@ -212,12 +229,17 @@ impl Mirror {
     }
 
     fn is_over(&mut self, object: &Object) {
+        self.useless.remove(object);
         self.stale.remove(object);
         self.overtake(object);
     }
 
     /// Whether an answer holds. What has happened since is asked for again, unless it is over.
     fn is_answered(&mut self, object: &Object) -> bool {
+        self.useless.remove(object);
+        if let Object::Network(id) = object {
+            self.view.unknown.remove(id);
+        }
         let is_overtaken = self.asked.remove(object).unwrap_or(false);
         if is_overtaken && matches!(object, Object::Network(_)) {
             self.stale.insert(object.clone());
@@ -385,9 +407,25 @@ mod tests {
         mirror.happened(Event::ContainerChanged { container: "c".to_owned() });
         let before = mirror.view().clone();
         assert_eq!(mirror.ask(), [container_object()]);
-        mirror.failed(&container_object());
+        assert!(mirror.failed(&container_object()));
         assert_eq!(mirror.view(), &before);
+        assert_eq!(mirror.ask(), []);
+        mirror.ask_again();
         assert_eq!(mirror.ask(), [container_object()]);
+        assert!(!mirror.failed(&container_object()));
+    }
+
+    #[test]
+    fn a_network_of_which_nothing_is_known_keeps_nobody_waiting() {
+        let mut mirror = Mirror::new([network_object()].into_iter());
+        assert_eq!(mirror.ask(), [network_object()]);
+        assert!(!mirror.knows_networks());
+        mirror.failed(&network_object());
+        assert!(mirror.knows_networks() && mirror.view().unknown.contains("n"));
+        mirror.ask_again();
+        assert_eq!(mirror.ask(), [network_object()]);
+        mirror.network("n", Some((network(), attached("e"))));
+        assert!(mirror.view().unknown.is_empty());
     }
 
     #[test]

@@ -113,7 +113,6 @@ impl<'a> Session<'a> {
         let mut asked = FuturesUnordered::new();
         let mut again = interval(ASK_AGAIN_AFTER);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut useless = Vec::new();
         loop {
             for object in self.mirror.ask() {
                 asked.push(ask(self.docker.clone(), object));
@@ -141,15 +140,12 @@ impl<'a> Session<'a> {
                     Answer::Network(id, network) => self.mirror.network(&id, network),
                     Answer::Container(id, container) => self.mirror.container(&id, container),
                     Answer::Useless(object, error) => {
-                        warn!(?object, %error, "what dockerd says of it is of no use; it stays as it was");
-                        useless.push(object);
+                        if self.mirror.failed(&object) {
+                            warn!(?object, %error, "what dockerd says of it is of no use; it stays as it was");
+                        }
                     }
                 },
-                _ = again.tick() => {
-                    for object in useless.drain(..) {
-                        self.mirror.failed(&object);
-                    }
-                }
+                _ = again.tick() => self.mirror.ask_again(),
             }
         }
     }
