@@ -109,7 +109,7 @@ fn send_v6<const TAKES_MAPPED: bool>(ctx: &SockAddrContext) -> i32 {
         Some(Container::V6(container)) => {
             (container.addr.to_wire(), container.port, container.slot)
         }
-        Some(Container::V4(container)) if TAKES_MAPPED => {
+        Some(Container::V4(container)) if TAKES_MAPPED && !has_own_v6(addr) => {
             (container.addr.to_mapped_wire(), container.port, container.slot)
         }
         Some(Container::V4(container)) => (V6::loopback().to_wire(), port, container.slot),
@@ -238,6 +238,20 @@ fn is_bound_to_loopback_v6(addr: &bpf_sock_addr) -> bool {
     let [a, b, c, d] = unsafe { (*socket).src_ip6 };
     let source = V6::from_wire([a, b, c, d]);
     source.is_loopback() || source.to_mapped_v4().is_some_and(|it| is_loopback_v4(it.to_wire()))
+}
+
+/// Whether the socket is bound to an IPv6 address, from which it cannot send to a mapped one.
+#[inline(always)]
+fn has_own_v6(addr: &bpf_sock_addr) -> bool {
+    // SAFETY: the context's socket is valid as long as the context is.
+    let socket = unsafe { addr.__bindgen_anon_1.sk };
+    if socket.is_null() {
+        return false;
+    }
+    // SAFETY: as above.
+    let [a, b, c, d] = unsafe { (*socket).src_ip6 };
+    let source = V6::from_wire([a, b, c, d]);
+    source != V6::UNSPECIFIED && source.to_mapped_v4().is_none()
 }
 
 /// 127.0.0.0/8 (RFC 1122 section 3.2.1.3), in network order.

@@ -140,7 +140,15 @@ async fn turn(
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     // When the host's changes are followed that have been heard of.
     let mut due = None;
+    // When something of Docker's is looked for again.
+    let mut docker_due = None;
     loop {
+        match controller.adoption_pause() {
+            Some(pause) => {
+                docker_due.get_or_insert_with(|| Instant::now() + pause);
+            }
+            None => docker_due = None,
+        }
         if controller.is_behind() {
             due.get_or_insert_with(|| Instant::now() + EVENT_PAUSE);
         }
@@ -155,6 +163,10 @@ async fn turn(
             () = until(due) => {
                 due = None;
                 controller.follow().await;
+            }
+            () = until(docker_due) => {
+                docker_due = None;
+                controller.adopt_pending().await;
             }
             _ = silent.tick() => {
                 controller.keep_sysctls();

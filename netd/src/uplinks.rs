@@ -104,7 +104,7 @@ fn is_docker_network(name: &str) -> bool {
 }
 
 /// `veth` and seven digits (docker-behaviour A2).
-fn is_docker_veth(name: &str) -> bool {
+pub(crate) fn is_docker_veth(name: &str) -> bool {
     name.strip_prefix("veth").is_some_and(|id| {
         id.len() == 7 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     })

@@ -219,6 +219,44 @@ impl DockerHost {
         run_in(self.world.host.path(), "nsenter", &args, "").ok();
     }
 
+    /// Writes the file of dockerd's settings, which it reads when it starts.
+    ///
+    /// # Panics
+    /// Where it cannot be written.
+    #[track_caller]
+    pub fn write_daemon_json(&self, text: &str) {
+        let written = fs::write(self.dir.join("daemon.json"), text);
+        written.unwrap_or_else(|error| panic!("{error}"));
+        let (from, to) = (self.dir.join("daemon.json"), "/etc/docker/daemon.json");
+        let args = self.mount_namespace();
+        let from = from.to_string_lossy();
+        let script = format!("mkdir -p /etc/docker && cp {from} {to} && touch -d '+1 hour' {to}");
+        let args: Vec<&str> =
+            args.iter().map(String::as_str).chain(["sh", "-c", &script]).collect();
+        run_in(self.world.host.path(), "nsenter", &args, "").ok();
+    }
+
+    /// Has dockerd read its settings again, as far as it does.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    #[track_caller]
+    pub fn reload_docker(&mut self) {
+        let dockerd = self.dockerd.as_mut().unwrap_or_else(|| panic!("dockerd does not run"));
+        dockerd.signal(Signal::SIGHUP);
+    }
+
+    /// Waits until a network of Docker's is netd's work.
+    ///
+    /// # Panics
+    /// Where it does not become so.
+    #[track_caller]
+    pub fn known_network(&self, name: &str) {
+        eventually(&format!("netd knows network {name}"), || {
+            self.world.netd(&format!("network inspect {name}")).is_ok()
+        });
+    }
+
     /// The program that goes where dockerd lives, as arguments of nsenter(1).
     fn mount_namespace(&self) -> Vec<String> {
         vec![format!("--mount=/proc/{}/ns/mnt", self.holder.pid()), "--".to_owned()]

@@ -5,6 +5,7 @@ use std::{
     mem,
 };
 
+use nix::net::if_::if_nametoindex;
 use tracing::{debug, info, warn};
 
 use super::{Controller, attached::warn_of_blocked, in_one_line, xdp::Xdp};
@@ -154,6 +155,15 @@ impl Controller {
     fn attach(&mut self, name: &str, side: Side) -> bool {
         match self.attach_unless_left(name, side) {
             Ok(()) => true,
+            // Containers' links go at any time.
+            Err(error) if if_nametoindex(name).is_err() => {
+                debug!(
+                    device = name,
+                    error = in_one_line(&error),
+                    "gone before programs were attached"
+                );
+                false
+            }
             Err(error) => {
                 warn!(device = name, error = in_one_line(&error), "programs not attached");
                 false

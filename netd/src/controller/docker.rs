@@ -3,7 +3,10 @@
 //! Nothing of Docker's is made or changed here: its links get our programs, its networks and endpoints a place in
 //! the desired state, and so in the maps and on disk. A daemon that starts while dockerd is away goes by the disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use netd_common::counters::FlowCount;
@@ -17,6 +20,7 @@ use super::{
 };
 use crate::{
     api::{ConflictInfo, DockerInfo, DockerState},
+    config::DockerMode,
     datapath::{Datapath, Side},
     docker::{
         View,
@@ -28,7 +32,14 @@ use crate::{
     netlink::link::Link,
     netns::Sandbox,
     store::Change,
+    uplinks::is_docker_veth,
 };
+
+/// How soon something is looked for again, twice as long each time.
+const FIRST_LOOK_AFTER: Duration = Duration::from_millis(5);
+
+/// How often, before it waits for the host's next change: some five seconds.
+const MOST_LOOKS: u32 = 10;
 
 /// What is known of Docker, and what has become of it.
 #[derive(Debug, Default)]
@@ -38,6 +49,8 @@ pub(super) struct Docker {
     pub(super) faults: BTreeSet<String>,
     /// Something is still to come: a container's link, or another try.
     is_pending: bool,
+    /// How often it has been looked for in vain since something was new.
+    looks: u32,
 }
 
 /// What changes with an adoption.
@@ -59,15 +72,30 @@ impl Controller {
         if seen.state != self.docker.seen.state {
             say(&seen.state);
         }
+        let is_missed = self.config.docker.enabled == DockerMode::On
+            && matches!(seen.state, State::Away { .. })
+            && seen.state != self.docker.seen.state;
+        if let (true, State::Away { why }) = (is_missed, &seen.state) {
+            warn!(why, "Docker is to be followed and does not answer");
+        }
         self.docker.seen = seen;
+        self.docker.looks = 0;
         if let Err(error) = self.adopt().await {
             self.docker.is_pending = true;
             warn!(error = in_one_line(&error), "Docker's networks could not be taken up");
         }
     }
 
+    /// How soon to look again for what was not there: a container's link gets its MAC address as it moves into the
+    /// sandbox, which nobody announces.
+    pub(crate) fn adoption_pause(&self) -> Option<Duration> {
+        let is_soon = self.docker.is_pending && self.docker.looks < MOST_LOOKS;
+        is_soon.then(|| FIRST_LOOK_AFTER * (1 << self.docker.looks))
+    }
+
     /// Looks again for what was not there.
     pub(crate) async fn adopt_pending(&mut self) {
+        self.docker.looks += 1;
         if self.docker.is_pending
             && let Err(error) = self.adopt().await
         {
@@ -143,7 +171,7 @@ impl Controller {
         for endpoint in &difference.lost_endpoints {
             self.desired.remove_endpoint(&endpoint.name);
         }
-        for network in &difference.lost_networks {
+        for network in difference.nameless() {
             self.desired.remove_network(&network.name);
         }
         for network in &difference.networks {
@@ -224,9 +252,28 @@ impl Controller {
             config: self.config.docker.clone(),
             ip_masq: self.docker.seen.settings.is_none_or(|settings| settings.ip_masq),
             bridge_addresses: bridges.iter().map(addresses).collect(),
+            other_ports: self.other_ports(&bridges),
+            other_devices: self
+                .host
+                .links()
+                .iter()
+                .filter(|link| link.kind.as_deref() != Some(BRIDGE))
+                .map(|link| link.name.clone())
+                .collect(),
             links: self.docker_links(view, &bridges).await?,
             sandboxes: sandboxes.collect(),
         })
+    }
+
+    /// What is plugged into bridges beside what Docker plugs in.
+    fn other_ports(&self, bridges: &BTreeMap<u32, &str>) -> BTreeMap<String, Vec<String>> {
+        let mut ports: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for link in self.host.links().iter().filter(|link| !is_docker_veth(&link.name)) {
+            if let Some(bridge) = link.controller.and_then(|controller| bridges.get(&controller)) {
+                ports.entry((*bridge).to_owned()).or_default().push(link.name.clone());
+            }
+        }
+        ports
     }
 
     /// The links that lead to containers, by bridge and the MAC address of their other end.
@@ -264,8 +311,11 @@ impl Controller {
         Ok(links)
     }
 
-    /// Whether a port is one of a bridge of Docker's.
+    /// Whether a port looks like a container's of Docker's, on a bridge of Docker's.
     pub(super) fn is_dockers_port(&self, port: &Link) -> bool {
+        if !is_docker_veth(&port.name) {
+            return false;
+        }
         let bridge = port.controller.and_then(|controller| self.host.link_at(controller));
         let networks = self.desired.networks.values();
         bridge.is_some_and(|bridge| {
@@ -335,9 +385,15 @@ impl Difference {
             && self.lost_endpoints.is_empty()
     }
 
+    /// The lost networks whose names no other one has now, which is then in their place, with what they were allowed.
+    fn nameless(&self) -> impl Iterator<Item = &Network> {
+        let is_taken = |lost: &&Network| self.networks.iter().any(|it| it.name == lost.name);
+        self.lost_networks.iter().filter(move |lost| !is_taken(lost))
+    }
+
     fn changes(&self) -> Vec<Change<'_>> {
         let lost_endpoints = self.lost_endpoints.iter().map(|it| Change::RemoveEndpoint(&it.name));
-        let lost_networks = self.lost_networks.iter().map(|it| Change::RemoveNetwork(&it.name));
+        let lost_networks = self.nameless().map(|it| Change::RemoveNetwork(&it.name));
         let networks = self.networks.iter().map(Change::PutNetwork);
         let endpoints = self.endpoints.iter().map(Change::PutEndpoint);
         lost_endpoints.chain(lost_networks).chain(networks).chain(endpoints).collect()

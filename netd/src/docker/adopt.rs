@@ -38,6 +38,10 @@ pub struct Facts {
     pub bridge_addresses: BTreeMap<String, Vec<IpNet>>,
     /// The links that are plugged into a bridge, by its name and the MAC address of their other end.
     pub links: BTreeMap<(String, MacAddr), HostLink>,
+    /// What is plugged into each bridge beside containers' links, by its name.
+    pub other_ports: BTreeMap<String, Vec<String>>,
+    /// The devices that are no bridges.
+    pub other_devices: BTreeSet<String>,
     /// The inodes of the containers' network namespaces, by container id.
     pub sandboxes: BTreeMap<String, SandboxRef>,
 }
@@ -71,6 +75,13 @@ pub fn adopt(view: &View, desired: &Desired, facts: &Facts) -> Adopted {
         desired,
         facts,
         known: desired.endpoints.values().map(|known| (known.id.as_str(), known)).collect(),
+        links: BTreeSet::new(),
+        attached: view
+            .containers
+            .values()
+            .flat_map(|container| container.attachments.values())
+            .map(|attachment| attachment.endpoint_id.as_str())
+            .collect(),
         own_ports: Taken::default(),
         ports: Taken::default(),
         names: BTreeMap::new(),
@@ -100,6 +111,10 @@ struct Adopting<'a> {
     slots: Box<dyn Iterator<Item = u32>>,
     /// The endpoints that there are, by their ids.
     known: BTreeMap<&'a str, &'a Endpoint>,
+    /// The links of this plan's endpoints.
+    links: BTreeSet<&'a str>,
+    /// The ids of the endpoints that Docker has.
+    attached: BTreeSet<&'a str>,
     /// What netd publishes itself.
     own_ports: Taken,
     /// What this plan publishes.
@@ -134,8 +149,11 @@ impl<'a> Adopting<'a> {
         let candidates = [docker.name.clone(), format!("{}-{}", docker.name, short(&docker.id))];
         let is_free = |name: &String| {
             let other = self.desired.networks.get(name).filter(|other| other.id != docker.id);
-            // Another one of Docker's may give its name up in this same step, or keep it.
-            other.is_none() && !self.adopted.networks.contains_key(name)
+            // One that Docker has no more gives its name up: docker0's network is another one after each restart.
+            let is_there = |other: &&Network| {
+                other.manager.is_netd() || self.view.networks.contains_key(&other.id)
+            };
+            other.filter(is_there).is_none() && !self.adopted.networks.contains_key(name)
         };
         let keeps = known.map(|known| known.name.clone()).filter(|name| candidates.contains(name));
         let Some(name) = keeps.or_else(|| candidates.into_iter().find(is_free)) else { return };
@@ -144,8 +162,41 @@ impl<'a> Adopting<'a> {
             self.fault(format!("network {}: {error}", docker.name));
         }
         let network = self.built(docker, name.clone(), number, options);
+        if let Some(fault) = self.fault_of(&network, known.is_some()) {
+            self.fault(fault);
+            return;
+        }
         self.names.insert(&docker.id, name.clone());
         self.adopted.networks.insert(name, network);
+    }
+
+    /// Why a network is left alone.
+    fn fault_of(&self, network: &Network, is_known: bool) -> Option<String> {
+        let Network { name, bridge, .. } = network;
+        if self.facts.other_devices.contains(bridge) {
+            return Some(format!("network {name}: its bridge {bridge} is no bridge"));
+        }
+        // Packets to and from there would be nobody's. What is plugged in later is closed, and said so.
+        let others = self.facts.other_ports.get(bridge).filter(|_| !is_known);
+        if let Some(others) = others {
+            let others = others.join(", ");
+            return Some(format!(
+                "network {name}: bridge {bridge} has ports beside its containers' ({others}), so it is left alone"
+            ));
+        }
+        let own = self.desired.networks.values().filter(|network| network.manager.is_netd());
+        let mut own = own.flat_map(|own| own.subnets.iter().map(move |subnet| (own, subnet)));
+        let overlaps = |subnet: &Subnet| {
+            network
+                .subnets
+                .iter()
+                .any(|it| it.subnet.contains(&subnet.subnet) || subnet.subnet.contains(&it.subnet))
+        };
+        let (other, subnet) = own.find(|(_, subnet)| overlaps(subnet))?;
+        Some(format!(
+            "network {name}: it overlaps {} of netd's network {}",
+            subnet.subnet, other.name
+        ))
     }
 
     fn built(
@@ -242,6 +293,11 @@ impl<'a> Adopting<'a> {
                 },
                 is_routed: is_routed(&network, attachment),
             };
+            if !self.links.insert(&link.host_ifname) {
+                let (name, mac) = (&container.name, attachment.mac);
+                self.fault(format!("container {name}: another one of its network has {mac} too"));
+                continue;
+            }
             self.endpoint((id, container), attachment, &network, link, part);
         }
     }
@@ -331,7 +387,10 @@ impl<'a> Adopting<'a> {
         ];
         let is_free = |name: &String| {
             let other = self.desired.endpoints.get(name);
-            other.is_none_or(|other| other.id == attachment.endpoint_id)
+            let is_gone = |other: &Endpoint| {
+                self.desired.is_dockers(other) && !self.attached.contains(other.id.as_str())
+            };
+            other.is_none_or(|other| other.id == attachment.endpoint_id || is_gone(other))
                 && !self.adopted.endpoints.contains_key(name)
         };
         let keeps = known.map(|known| known.name.clone()).filter(|name| candidates.contains(name));

@@ -132,7 +132,7 @@ async fn follow(config: DockerConfig, publisher: Publisher) {
         match find(&config.host).await {
             Ok(Found::Elsewhere) => publisher.state(State::Elsewhere),
             Ok(Found::Here(pid)) => {
-                let settings = pid.and_then(|pid| Settings::of(pid).ok());
+                let settings = pid.and_then(|pid| Settings::of(pid).ok()).flatten();
                 if let Err(error) = Session::run(&config.host, settings, &publisher).await {
                     let why = error.to_string();
                     if matches!(publisher.0.borrow().state, State::Followed { .. }) {
@@ -201,9 +201,13 @@ fn processes(name: &str) -> io::Result<impl Iterator<Item = i32>> {
 }
 
 /// What dockerd does that netd would do again.
-async fn conflicts(settings: Option<Settings>, has_swarm: bool) -> Vec<Conflict> {
+async fn conflicts(
+    settings: Option<Settings>,
+    version: Option<&str>,
+    has_swarm: bool,
+) -> Vec<Conflict> {
     let signs = if settings.is_some() { Signs::default() } else { signs().await };
-    conflict::conflicts(settings, has_swarm, signs)
+    conflict::conflicts(settings, version, has_swarm, signs)
 }
 
 async fn signs() -> Signs {
@@ -218,7 +222,7 @@ async fn signs() -> Signs {
 /// Where processes cannot be looked at.
 pub(crate) async fn conflicts_here() -> io::Result<Option<Vec<Conflict>>> {
     let Some(pid) = find_process()? else { return Ok(None) };
-    Ok(Some(conflicts(Settings::of(pid).ok(), false).await))
+    Ok(Some(conflicts(Settings::of(pid).ok().flatten(), None, false).await))
 }
 
 /// Whether there are rules of Docker's.

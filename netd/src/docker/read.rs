@@ -279,7 +279,11 @@ fn net<T: FromStr>(
 }
 
 fn required(value: Option<String>, field: &'static str) -> Result<String, ReadError> {
-    value.filter(|value| !value.is_empty()).ok_or(ReadError::Missing { field })
+    let value = value.filter(|value| !value.is_empty()).ok_or(ReadError::Missing { field })?;
+    if value.chars().any(char::is_control) {
+        return Err(ReadError::Wrong { field, value });
+    }
+    Ok(value)
 }
 
 /// 64 hexadecimal digits.

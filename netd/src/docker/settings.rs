@@ -3,7 +3,7 @@
 //! Docker's API does not say whether dockerd programs iptables. Its command line and its file do, and dockerd
 //! refuses to start where both name the same option.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{collections::BTreeMap, fs, io, os::linux::fs::MetadataExt as _, path::Path};
 
 use serde_json::Value;
 
@@ -14,18 +14,19 @@ const DEFAULT_FILE: &str = "/etc/docker/daemon.json";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub iptables: bool,
-    pub ip6tables: bool,
+    /// None where nobody has said: it is off before Docker 27, and on since.
+    pub ip6tables: Option<bool>,
     pub userland_proxy: bool,
     /// Whether docker0's containers are masqueraded: the API says no wherever iptables are off.
     pub ip_masq: bool,
 }
 
 impl Settings {
-    /// Reads those of a process.
+    /// Reads those of a process; none where its file has changed since it read it.
     ///
     /// # Errors
     /// Where the process or its file cannot be read.
-    pub fn of(pid: i32) -> io::Result<Self> {
+    pub fn of(pid: i32) -> io::Result<Option<Self>> {
         let line = fs::read(format!("/proc/{pid}/cmdline"))?;
         let arguments: Vec<String> = line
             .split(|byte| *byte == 0)
@@ -36,29 +37,46 @@ impl Settings {
         // It may have another root than we have.
         let file = Path::new(named.unwrap_or(DEFAULT_FILE));
         let below = file.strip_prefix("/").unwrap_or(file);
-        let text = match fs::read_to_string(Path::new(&format!("/proc/{pid}/root")).join(below)) {
+        let file = Path::new(&format!("/proc/{pid}/root")).join(below);
+        let text = match fs::read_to_string(&file) {
+            Ok(_) if fs::metadata(&file)?.st_mtime() > started(pid)? => return Ok(None),
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error),
         };
-        Ok(Self::new(&flags, &text))
+        Ok(Some(Self::new(&flags, &text)))
     }
 
     /// Those of these flags and this file. A file that is no JSON is as good as none: dockerd does not start with it.
     fn new(flags: &BTreeMap<String, String>, file: &str) -> Self {
         let file: Value = serde_json::from_str(file).unwrap_or(Value::Null);
-        let option = |name: &str, default: bool| {
+        let option = |name: &str| {
             let flag = flags.get(name).map(|value| is_true(value));
-            flag.or_else(|| file.get(name).and_then(Value::as_bool)).unwrap_or(default)
+            flag.or_else(|| file.get(name).and_then(Value::as_bool))
         };
         Self {
-            iptables: option("iptables", true),
-            // Before 27 it is off; where iptables are on, that is what is said.
-            ip6tables: option("ip6tables", false),
-            userland_proxy: option("userland-proxy", true),
-            ip_masq: option("ip-masq", true),
+            iptables: option("iptables").unwrap_or(true),
+            ip6tables: option("ip6tables"),
+            userland_proxy: option("userland-proxy").unwrap_or(true),
+            ip_masq: option("ip-masq").unwrap_or(true),
         }
     }
+}
+
+/// When a process was started. Units: seconds since 1970.
+/// Source: proc_pid_stat(5), field 22, in ticks since boot; `btime` of proc_stat(5).
+fn started(pid: i32) -> io::Result<i64> {
+    /// USER_HZ of every architecture that netd is for.
+    const TICKS: i64 = 100;
+    let nonsense = || io::Error::from(io::ErrorKind::InvalidData);
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let ticks = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19));
+    let ticks: i64 = ticks.and_then(|it| it.parse().ok()).ok_or_else(nonsense)?;
+    let machine = fs::read_to_string("/proc/stat")?;
+    let boot = machine.lines().find_map(|line| line.strip_prefix("btime "));
+    let boot: i64 = boot.and_then(|it| it.trim().parse().ok()).ok_or_else(nonsense)?;
+    // Both are whole seconds: a file that is a second younger may be the one that was read.
+    Ok(boot + ticks / TICKS + 1)
 }
 
 /// Options as Docker takes them: `--name`, `--name=value`, `--name value`, where flags without a value are true.
@@ -87,28 +105,27 @@ mod tests {
     use super::{Settings, flags};
 
     #[track_caller]
-    fn check(line: &str, file: &str, expected: [bool; 4]) {
+    fn check(line: &str, file: &str, expected: ([bool; 3], Option<bool>)) {
         let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
         let settings = Settings::new(&flags(&arguments), file);
-        let found =
-            [settings.iptables, settings.ip6tables, settings.userland_proxy, settings.ip_masq];
-        assert_eq!(found, expected, "{line} {file}");
+        let found = [settings.iptables, settings.userland_proxy, settings.ip_masq];
+        assert_eq!((found, settings.ip6tables), expected, "{line} {file}");
     }
 
     #[test]
     fn flags_and_file_say_what_dockerd_does() {
-        check("dockerd -H fd://", "", [true, false, true, true]);
+        check("dockerd -H fd://", "", ([true, true, true], None));
         check(
             "dockerd --iptables=false --userland-proxy=false --ip6tables=0",
             "",
-            [false, false, false, true],
+            ([false, false, true], Some(false)),
         );
         check(
             "dockerd --config-file /x -H unix:///s",
             r#"{"iptables": false, "userland-proxy": false, "ip-masq": false}"#,
-            [false, false, false, false],
+            ([false, false, false], None),
         );
-        check("dockerd --iptables", r#"{"mtu": 1400}"#, [true, false, true, true]);
-        check("dockerd", "{", [true, false, true, true]);
+        check("dockerd --iptables", r#"{"ip6tables": true}"#, ([true, true, true], Some(true)));
+        check("dockerd", "{", ([true, true, true], None));
     }
 }

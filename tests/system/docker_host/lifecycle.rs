@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use netd_tests::{
-    clients::{NoConnection, fetch, try_fetch},
+    clients::{NoConnection, fetch, pings, try_fetch},
     condition::eventually,
     docker::{DockerContainer, DockerHost, FOR_NETD, IMAGE, Release},
     family::Family,
@@ -182,6 +182,8 @@ fn a_restart_without_live_restore_ends_the_containers() {
     let server = servers::nginx(&web.namespace, &[80]);
     host.published("web");
     drop(server);
+    host.world.netd("network create own").ok();
+    host.world.netd("network allow own bridge").ok();
     host.stop_docker();
     assert!(is_closed(&host.world));
     host.start_docker(FOR_NETD);
@@ -193,6 +195,65 @@ fn a_restart_without_live_restore_ends_the_containers() {
     eventually("the port leads to it again", || {
         try_fetch(&host.world.client, at(Family::V4.host(), 8080)).is_ok()
     });
+    // docker0 is another network of Docker's each time, and the same one for its users.
+    assert_eq!(host.world.netd("network ls -q").ok(), "bridge\nown\n");
+    assert_eq!(host.world.netd("endpoint ls -q").ok(), "web\n");
+    let own = host.world.netd("network inspect own --json").json();
+    assert_eq!(own[0]["allowed"], serde_json::json!(["bridge"]));
+}
+
+#[test]
+fn a_bridge_that_others_use_as_well_is_left_alone() {
+    let host = DockerHost::new(Release::New);
+    let world = &host.world;
+    // The host's way out is a port of a bridge, as on many machines.
+    world.add_link("lan0", "lan1");
+    world.host.ip(&["link add br0 type bridge", "link set lan0 master br0", "link set br0 up"]);
+    world.host.ip(&["address add 10.66.0.1/24 dev br0"]);
+    world.client.ip(&["address add 10.66.0.2/24 dev lan1"]);
+    let outside = "10.66.0.2".parse().unwrap();
+    assert!(pings(&world.host, outside));
+    host.docker(
+        "network create --subnet 10.66.0.0/24 --gateway 10.66.0.1 -o com.docker.network.bridge.name=br0 lan",
+    )
+    .ok();
+    eventually("netd says why it leaves it alone", || {
+        let status = world.netd("docker status").ok();
+        status.contains("network lan: bridge br0 has ports beside its containers' (lan0)")
+    });
+    assert!(pings(&world.host, outside));
+    // What is plugged in later is closed, and said so.
+    host.known_network("bridge");
+    world.host.ip(&["link add man0 type veth peer man1", "link set man0 master docker0 up"]);
+    eventually("the log names it", || {
+        let log = world.daemon.log();
+        log.lines().any(|line| line.contains("man0") && line.contains("is closed"))
+    });
+}
+
+#[test]
+fn a_docker_whose_settings_have_not_been_read_again_is_judged_by_what_it_does() {
+    let mut host = DockerHost::without_daemons(Release::New);
+    host.world.daemon.start();
+    // Since Docker 27 ip6tables are on where nobody says otherwise.
+    host.start_docker("--iptables=false --userland-proxy=false");
+    let state = |host: &DockerHost| host.world.netd("docker status --json").json()["state"].take();
+    eventually("it is left alone", || state(&host) == "left_alone");
+    host.stop_docker();
+    host.world.host.run("nft flush ruleset").ok();
+    host.start_docker(FOR_NETD);
+    eventually("it is followed", || state(&host) == "followed");
+    let (_, _server) = web(&host);
+    // A file that this dockerd has not read, and takes no notice of when it is told to look.
+    host.write_daemon_json("{ \"debug\": true }");
+    host.reload_docker();
+    eventually("netd has heard of it", || {
+        host.world.daemon.log().contains("dockerd has read its configuration again")
+    });
+    host.container("other", "");
+    host.known("other");
+    assert_eq!(state(&host), "followed");
+    fetched(&host.world);
 }
 
 #[test]

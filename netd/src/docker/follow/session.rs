@@ -16,7 +16,7 @@ use thiserror::Error;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tracing::{info, warn};
 
@@ -36,6 +36,9 @@ use crate::{
 /// How long an answer is waited for. A container that starts answers when it has started. Units: seconds.
 const PATIENCE_SECS: u64 = 120;
 
+/// How long it may take to say which Docker it is.
+const GREETING: Duration = Duration::from_secs(10);
+
 /// How soon a question is put again whose answer was of no use.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
@@ -47,6 +50,8 @@ const NOT_FOUND: u16 = 404;
 pub(super) enum SessionError {
     #[error("Docker's API does not answer: {0}")]
     Api(#[from] ApiError),
+    #[error("Docker's API says nothing for {} seconds", GREETING.as_secs())]
+    Silent,
     #[error("Docker's events have ended")]
     EventsEnded,
 }
@@ -87,12 +92,18 @@ impl<'a> Session<'a> {
             PATIENCE_SECS,
             API_DEFAULT_VERSION,
         )?;
-        let docker = docker.negotiate_version().await?;
-        let version = docker.version().await?.version.unwrap_or_default();
-        let swarm = docker.info().await?.swarm.and_then(|swarm| swarm.local_node_state);
+        let greeting = async {
+            let docker = docker.negotiate_version().await?;
+            let (version, info) = (docker.version().await?, docker.info().await?);
+            Ok::<_, ApiError>((docker, version, info))
+        };
+        let greeting = timeout(GREETING, greeting).await.map_err(|_| SessionError::Silent)?;
+        let (docker, version, info) = greeting?;
+        let version = version.version.unwrap_or_default();
+        let swarm = info.swarm.and_then(|swarm| swarm.local_node_state);
         let has_swarm =
             swarm.is_some_and(|it| !matches!(it, LocalNodeState::EMPTY | LocalNodeState::INACTIVE));
-        let conflicts = conflicts(settings, has_swarm).await;
+        let conflicts = conflicts(settings, Some(&version), has_swarm).await;
         if !conflicts.is_empty() {
             let networks = docker.list_networks(Some(bridges())).await?;
             let bridges = networks.into_iter().filter_map(read::bridge_name).collect();

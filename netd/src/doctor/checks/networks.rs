@@ -82,7 +82,15 @@ fn clash(wanted: &WantedPort, listener: &Listener) -> Verdict {
         "{proto} port {port} is published for {endpoint}, and {who} listens on it at {at}: its clients reach \
          the container instead"
     );
-    Verdict::finding(message, format!("netd port rm {endpoint} {published}{or}"))
+    let fix = if wanted.is_dockers {
+        format!(
+            "docker rm -f {endpoint}   # and run it again with another port{}",
+            or.replace("   # or:", ", or:")
+        )
+    } else {
+        format!("netd port rm {endpoint} {published}{or}")
+    };
+    Verdict::finding(message, fix)
 }
 
 /// Whether packets for the listener go to the container.
