@@ -3,37 +3,28 @@
 //! Nothing of Docker's is made or changed here: its links get our programs, its networks and endpoints a place in
 //! the desired state, and so in the maps and on disk. A daemon that starts while dockerd is away goes by the disk.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+mod answer;
+mod difference;
+mod facts;
 
-use ipnet::IpNet;
+use std::{collections::BTreeSet, time::Duration};
+
 use netd_common::counters::FlowCount;
 use tracing::{info, warn};
 
-use super::{
-    Controller, RequestError,
-    endpoints::sandbox_ref,
-    host::{BRIDGE, VETH},
-    in_one_line,
-};
+use super::{Controller, RequestError, in_one_line};
 use crate::{
-    api::{ConflictInfo, DockerInfo, DockerState},
     config::DockerMode,
     datapath::{Datapath, Side},
     docker::{
         View,
-        adopt::{Adopted, Facts, HostLink, adopt},
+        adopt::adopt,
         follow::{Seen, State},
-        view::Sandbox as DockerSandbox,
     },
-    model::{Endpoint, MacAddr, Network, SandboxRef},
+    model::Endpoint,
     netlink::link::Link,
-    netns::Sandbox,
-    store::Change,
-    uplinks::is_docker_veth,
 };
+use difference::Difference;
 
 /// How soon something is looked for again, twice as long each time.
 const FIRST_LOOK_AFTER: Duration = Duration::from_millis(5);
@@ -51,19 +42,6 @@ pub(super) struct Docker {
     is_pending: bool,
     /// How often it has been looked for in vain since something was new.
     looks: u32,
-}
-
-/// What changes with an adoption.
-#[derive(Debug, Default)]
-struct Difference {
-    networks: Vec<Network>,
-    endpoints: Vec<Endpoint>,
-    lost_networks: Vec<Network>,
-    lost_endpoints: Vec<Endpoint>,
-    /// The slots of endpoints and ports that are gone.
-    lost_slots: BTreeSet<u32>,
-    /// Endpoints that were not there, or on another link.
-    joined: Vec<Endpoint>,
 }
 
 impl Controller {
@@ -131,38 +109,8 @@ impl Controller {
             warn!(fault, "not all of Docker's is taken up");
         }
         self.docker.faults.clone_from(&adopted.faults);
-        let difference = self.difference(adopted);
+        let difference = Difference::new(&self.desired, adopted);
         if difference.is_nothing() { Ok(()) } else { self.take_over(difference).await }
-    }
-
-    fn difference(&self, adopted: Adopted) -> Difference {
-        let mut difference = Difference::default();
-        let Adopted { networks, endpoints, .. } = adopted;
-        for known in self.desired.networks.values().filter(|it| !it.manager.is_netd()) {
-            if networks.get(&known.name).is_none_or(|it| it.id != known.id) {
-                difference.lost_networks.push(known.clone());
-            }
-        }
-        let by_id: BTreeMap<&str, &Endpoint> =
-            endpoints.values().map(|endpoint| (endpoint.id.as_str(), endpoint)).collect();
-        for known in self.desired.endpoints.values().filter(|it| self.desired.is_dockers(it)) {
-            let now = by_id.get(known.id.as_str()).copied();
-            let kept = now.into_iter().flat_map(slots).collect::<BTreeSet<_>>();
-            difference.lost_slots.extend(slots(known).filter(|slot| !kept.contains(slot)));
-            if now.is_none_or(|now| now.name != known.name) {
-                difference.lost_endpoints.push(known.clone());
-            }
-        }
-        let is_new = |network: &Network| self.desired.networks.get(&network.name) != Some(network);
-        difference.networks = networks.into_values().filter(is_new).collect();
-        let known = |endpoint: &Endpoint| self.desired.endpoints.get(&endpoint.name);
-        let is_new = |endpoint: &Endpoint| known(endpoint) != Some(endpoint);
-        difference.endpoints = endpoints.into_values().filter(is_new).collect();
-        let joins = |endpoint: &&Endpoint| {
-            known(endpoint).is_none_or(|known| known.host_ifname != endpoint.host_ifname)
-        };
-        difference.joined = difference.endpoints.iter().filter(joins).cloned().collect();
-        difference
     }
 
     /// Stored first: what packets meet is always stored.
@@ -232,206 +180,6 @@ impl Controller {
             self.devices.strangers.remove(&ifindex);
         }
     }
-
-    async fn docker_facts(&self, view: &View) -> Result<Facts, RequestError> {
-        let bridges: BTreeMap<u32, &str> = self
-            .host
-            .links()
-            .iter()
-            .filter(|link| link.kind.as_deref() == Some(BRIDGE))
-            .map(|link| (link.ifindex, link.name.as_str()))
-            .collect();
-        let addresses = |(ifindex, name): (&u32, &&str)| {
-            ((*name).to_owned(), self.host.addresses_of(*ifindex).collect::<Vec<IpNet>>())
-        };
-        let containers = view.containers.iter();
-        let sandboxes = containers.filter_map(|(id, container)| {
-            Some((id.clone(), sandbox(container.sandbox.as_ref()?)?))
-        });
-        Ok(Facts {
-            config: self.config.docker.clone(),
-            ip_masq: self.docker.seen.settings.is_none_or(|settings| settings.ip_masq),
-            bridge_addresses: bridges.iter().map(addresses).collect(),
-            other_ports: self.other_ports(&bridges),
-            other_devices: self
-                .host
-                .links()
-                .iter()
-                .filter(|link| link.kind.as_deref() != Some(BRIDGE))
-                .map(|link| link.name.clone())
-                .collect(),
-            links: self.docker_links(view, &bridges).await?,
-            sandboxes: sandboxes.collect(),
-        })
-    }
-
-    /// What is plugged into bridges beside what Docker plugs in.
-    fn other_ports(&self, bridges: &BTreeMap<u32, &str>) -> BTreeMap<String, Vec<String>> {
-        let mut ports: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for link in self.host.links().iter().filter(|link| !is_docker_veth(&link.name)) {
-            if let Some(bridge) = link.controller.and_then(|controller| bridges.get(&controller)) {
-                ports.entry((*bridge).to_owned()).or_default().push(link.name.clone());
-            }
-        }
-        ports
-    }
-
-    /// The links that lead to containers, by bridge and the MAC address of their other end.
-    async fn docker_links(
-        &self,
-        view: &View,
-        bridges: &BTreeMap<u32, &str>,
-    ) -> Result<BTreeMap<(String, MacAddr), HostLink>, RequestError> {
-        let mut links = BTreeMap::new();
-        let mut known = BTreeSet::new();
-        let ids = view.containers.values().flat_map(|container| container.attachments.values());
-        let ids: BTreeSet<&str> = ids.map(|attachment| attachment.endpoint_id.as_str()).collect();
-        for endpoint in self.desired.endpoints.values().filter(|it| ids.contains(it.id.as_str())) {
-            let link = self.host.link(&endpoint.host_ifname);
-            if let Some(bridge) = link.and_then(|link| bridges.get(&link.controller?)) {
-                known.insert(endpoint.host_ifname.as_str());
-                let (host_ifname, ifname) = (endpoint.host_ifname.clone(), endpoint.ifname.clone());
-                let link = HostLink { host_ifname, ifname: Some(ifname) };
-                links.insert(((*bridge).to_owned(), endpoint.mac), link);
-            }
-        }
-        if known.len() == ids.len() {
-            return Ok(links);
-        }
-        for link in self.host.links().iter().filter(|link| !known.contains(link.name.as_str())) {
-            let bridge = link.controller.and_then(|controller| bridges.get(&controller));
-            let (Some(bridge), Some(VETH)) = (bridge, link.kind.as_deref()) else { continue };
-            let (Some(netns), Some(below)) = (link.below_netns, link.below) else { continue };
-            let other = self.netlink.link_elsewhere(netns, below).await?;
-            if let Some((mac, name)) = other.and_then(|other| Some((other.mac?, other.name))) {
-                let link = HostLink { host_ifname: link.name.clone(), ifname: Some(name) };
-                links.insert(((*bridge).to_owned(), MacAddr(mac)), link);
-            }
-        }
-        Ok(links)
-    }
-
-    /// Whether a port looks like a container's of Docker's, on a bridge of Docker's.
-    pub(super) fn is_dockers_port(&self, port: &Link) -> bool {
-        if !is_docker_veth(&port.name) {
-            return false;
-        }
-        let bridge = port.controller.and_then(|controller| self.host.link_at(controller));
-        let networks = self.desired.networks.values();
-        bridge.is_some_and(|bridge| {
-            networks.filter(|it| !it.manager.is_netd()).any(|it| it.bridge == bridge.name)
-        })
-    }
-
-    /// How things stand.
-    pub(super) fn docker_info(&self) -> DockerInfo {
-        let (state, version, error, conflicts) = match &self.docker.seen.state {
-            State::Off => (DockerState::Off, None, None, &[][..]),
-            State::Away { why } => (DockerState::Away, None, Some(why.clone()), &[][..]),
-            State::Elsewhere => (DockerState::Elsewhere, None, None, &[][..]),
-            State::LeftAlone { version, conflicts, .. } => {
-                (DockerState::LeftAlone, Some(version.clone()), None, conflicts.as_slice())
-            }
-            State::Followed { version } => {
-                (DockerState::Followed, Some(version.clone()), None, &[][..])
-            }
-        };
-        let networks = self.desired.networks.values().filter(|it| !it.manager.is_netd());
-        let endpoints = self.desired.endpoints.values();
-        let endpoints = endpoints.filter(|endpoint| self.desired.is_dockers(endpoint));
-        DockerInfo {
-            state,
-            socket: self.config.docker.host.clone(),
-            version,
-            error,
-            conflicts: conflicts.iter().copied().map(ConflictInfo::new).collect(),
-            faults: self.docker.faults.iter().cloned().collect(),
-            networks: networks.map(|network| network.name.clone()).collect(),
-            endpoints: endpoints.clone().count(),
-            ports: endpoints.map(|endpoint| endpoint.ports.len()).sum(),
-        }
-    }
-
-    /// Refuses what is Docker's to do.
-    pub(super) fn check_own_network(
-        &self,
-        name: &str,
-        command: &'static str,
-    ) -> Result<(), RequestError> {
-        match self.desired.networks.get(name) {
-            Some(network) if !network.manager.is_netd() => {
-                Err(RequestError::DockersNetwork { network: name.to_owned(), command })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Refuses what is Docker's to do.
-    pub(super) fn check_own_endpoint(&self, name: &str) -> Result<(), RequestError> {
-        match self.desired.endpoints.get(name) {
-            Some(endpoint) if self.desired.is_dockers(endpoint) => {
-                Err(RequestError::DockersEndpoint { endpoint: name.to_owned() })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Difference {
-    fn is_nothing(&self) -> bool {
-        self.networks.is_empty()
-            && self.endpoints.is_empty()
-            && self.lost_networks.is_empty()
-            && self.lost_endpoints.is_empty()
-    }
-
-    /// The lost networks whose names no other one has now, which is then in their place, with what they were allowed.
-    fn nameless(&self) -> impl Iterator<Item = &Network> {
-        let is_taken = |lost: &&Network| self.networks.iter().any(|it| it.name == lost.name);
-        self.lost_networks.iter().filter(move |lost| !is_taken(lost))
-    }
-
-    fn changes(&self) -> Vec<Change<'_>> {
-        let lost_endpoints = self.lost_endpoints.iter().map(|it| Change::RemoveEndpoint(&it.name));
-        let lost_networks = self.nameless().map(|it| Change::RemoveNetwork(&it.name));
-        let networks = self.networks.iter().map(Change::PutNetwork);
-        let endpoints = self.endpoints.iter().map(Change::PutEndpoint);
-        lost_endpoints.chain(lost_networks).chain(networks).chain(endpoints).collect()
-    }
-
-    fn say(&self) {
-        for network in &self.lost_networks {
-            info!(network = network.name, "Docker's network is gone");
-        }
-        for network in &self.networks {
-            info!(network = network.name, bridge = network.bridge, "Docker's network taken up");
-        }
-        for endpoint in &self.lost_endpoints {
-            info!(
-                endpoint = endpoint.name,
-                network = endpoint.network,
-                "Docker's endpoint is gone"
-            );
-        }
-        for endpoint in &self.joined {
-            info!(
-                endpoint = endpoint.name,
-                network = endpoint.network,
-                "Docker's endpoint taken up"
-            );
-        }
-    }
-}
-
-/// The slots of an endpoint and its ports.
-fn slots(endpoint: &Endpoint) -> impl Iterator<Item = u32> {
-    endpoint.ports.iter().map(|port| port.slot).chain([endpoint.slot])
-}
-
-/// The namespace of a container's process, by the name that Docker has for it.
-fn sandbox(docker: &DockerSandbox) -> Option<SandboxRef> {
-    let sandbox = Sandbox::open(&format!("pid:{}", docker.pid)).ok()?;
-    Some(sandbox_ref(&docker.path, &sandbox))
 }
 
 fn say(state: &State) {
