@@ -48,13 +48,18 @@ const TEST_THREADS: &str = "RUST_TEST_THREADS";
 pub(crate) const DATA_PATHS: [&str; 2] = ["fast", "stack"];
 
 /// What no packet takes part in, or the same of either data path: done in the first one only.
-const OF_NO_DATA_PATH: [&str; 6] = [
+const OF_NO_DATA_PATH: [&str; 11] = [
+    "command_line::",
+    "configuration::",
     "doctor::",
     "docker_host::lifecycle::",
-    "docker_host::measure::many_ports",
+    "docker_host::measure::",
     "docker_host::nonsense::",
     "from_wherever_a_daemon_died_on_the_way",
+    "host_clients::",
     "port_reservation::",
+    "privileges::",
+    "service_manager::",
 ];
 
 /// The data path that was asked for, or all of them.

@@ -151,6 +151,7 @@ pub(super) fn hook_sockets(
 ) -> Result<(), DatapathError> {
     let pin_error = |source| DatapathError::Pin { path: cgroup.to_owned(), source };
     let directory = File::open(cgroup).map_err(pin_error)?;
+    pins.ensure_links()?;
     for (name, hook) in SOCKET_HOOKS {
         let mut program = programs.socket_hook(name, hook)?;
         let error = |source| DatapathError::Cgroup { path: cgroup.to_owned(), source };

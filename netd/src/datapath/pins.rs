@@ -89,6 +89,11 @@ impl Pins {
         [self.maps(), self.programs(), self.links()].into_iter().try_for_each(create)
     }
 
+    /// Makes the folder of links where a daemon that died while it took everything away has left the others.
+    pub(super) fn ensure_links(&self) -> Result<(), DatapathError> {
+        if self.links().is_dir() { Ok(()) } else { create(self.links()) }
+    }
+
     /// Checks that nobody has removed them.
     pub(super) fn check(&self) -> Result<(), DatapathError> {
         let path = self.current();
