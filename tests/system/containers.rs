@@ -53,7 +53,8 @@ fn containers_reach_each_other_past_a_firewall_that_forwards_nothing() {
             assert_eq!(ask_udp(&from.namespace, at(to, 9000), "hello").client, own);
             assert!(pings(&from.namespace, to) && pings(&web.namespace, own));
             let bytes = iperf3(&from.namespace, at(to, 5201), Transport::Tcp, "--bytes 30M");
-            assert!(bytes > 15 << 20, "{bytes}");
+            // What the server has counted by the time the client has sent all: on a busy machine less.
+            assert!(bytes > 8 << 20, "{bytes}");
         }
         for from in [&app, &web, &far, &friend] {
             let host = family.host();
