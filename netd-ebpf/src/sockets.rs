@@ -162,6 +162,10 @@ fn remember(ctx: &SockAddrContext, peer: ([u32; 4], Port), asked: ([u32; 4], Por
 
 #[inline(always)]
 fn show_v4(ctx: &SockAddrContext) -> i32 {
+    // Containers' sockets do not pay for the look-up.
+    if !is_ours(ctx) {
+        return PROCEED;
+    }
     let addr = context(ctx);
     let peer = (V4::from_wire(addr.user_ip4).to_mapped_wire(), port_of(addr));
     if let Some(asked) = asked(ctx, peer) {
@@ -173,6 +177,9 @@ fn show_v4(ctx: &SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn show_v6(ctx: &SockAddrContext) -> i32 {
+    if !is_ours(ctx) {
+        return PROCEED;
+    }
     let addr = context(ctx);
     let peer = [addr.user_ip6[0], addr.user_ip6[1], addr.user_ip6[2], addr.user_ip6[3]];
     if let Some(asked) = asked(ctx, (peer, port_of(addr))) {

@@ -73,10 +73,11 @@ impl Controller {
 
     /// Looks again for what was not there.
     pub(crate) async fn adopt_pending(&mut self) {
+        if !self.docker.is_pending {
+            return;
+        }
         self.docker.looks += 1;
-        if self.docker.is_pending
-            && let Err(error) = self.adopt().await
-        {
+        if let Err(error) = self.adopt().await {
             warn!(error = in_one_line(&error), "Docker's networks could not be taken up");
         }
     }
