@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
-    address::{Address, V4, V6},
+    address::{Address, Port, V4, V6},
     nptv6::OutsidePrefix,
     pod::map_type,
 };
@@ -161,6 +161,34 @@ pub struct IsolationKey {
     pub to: u16,
 }
 
+/// A link between containers of a network without [`NetworkFlags::ICC`]: what one exposes, the other may ask for.
+/// Layout: 12 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkKey {
+    /// The slot of the endpoint that asks.
+    pub from: u32,
+    /// The slot of the one that is asked.
+    pub to: u32,
+    /// The port that it exposes.
+    pub port: Port,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Always zero.
+    pub reserved: u8,
+}
+
+/// The firewall mark with which packets from a trusted device enter a network, whatever port they are for.
+/// Layout: 8 bytes, native order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcceptedMark {
+    /// What the bits of `mask` are.
+    pub value: u32,
+    /// The bits that count.
+    pub mask: u32,
+}
+
 /// Which source a masqueraded packet gets: longest prefix match on the uplink and the destination, as
 /// the kernel picks it by next hop. Layout: 8 bytes for IPv4, 20 for IPv6.
 #[repr(C)]
@@ -176,6 +204,8 @@ map_type! {
     NetworkFamily<V4> = 20;
     NetworkFamily<V6> = 68;
     Network = 128;
+    LinkKey = 12;
+    AcceptedMark = 8;
     MasqueradeKey<V4> = 8;
     MasqueradeKey<V6> = 20;
 }
@@ -205,6 +235,14 @@ impl<A: Address> NetworkFamily<A> {
     #[inline(always)]
     pub fn has(&self, flags: u32) -> bool {
         self.flags & flags == flags
+    }
+}
+
+impl AcceptedMark {
+    /// Whether a packet has the mark (`-m mark --mark VALUE/MASK` of iptables-extensions(8)).
+    #[inline(always)]
+    pub fn is_on(&self, mark: u32) -> bool {
+        mark & self.mask == self.value
     }
 }
 

@@ -42,6 +42,8 @@ pub trait Packet: Headers {
     fn ifindex(&self) -> u32;
     /// The device that the packet came in on last; 0 where the host made it.
     fn ingress_ifindex(&self) -> u32;
+    /// The mark that the host's firewall has set on it.
+    fn mark(&self) -> u32;
     /// How many bytes of payload each packet has that a device will make of this merged one; 0 where it
     /// is one packet.
     fn segment_len(&self) -> u32;

@@ -64,6 +64,9 @@ pub struct PublishedFlags;
 impl PublishedFlags {
     /// Nobody else holds the port, so the host's programs are kept from binding it.
     pub const KEPT: u16 = 1;
+    /// Only the host itself is led there: from an IPv6 address to a container that has IPv4 only, whose address is
+    /// given as a mapped one. No packet can be translated so.
+    pub const FOR_HOST: u16 = 1 << 1;
 }
 
 /// The elements of the map of kept ports: those of TCP, then those of UDP.

@@ -8,7 +8,7 @@ use crate::{
     conntrack::{CtEntry, CtKey, NewFlow, Translation},
     engine::{self, Afterwards, Piece, Remembered},
     fragment::{Datagram, FirstFragment, FragmentKey},
-    network::{BridgePort, Endpoint, Network},
+    network::{AcceptedMark, BridgePort, Endpoint, LinkKey, Network},
     packet::NextHop,
     parse::{Ip, Parsed, Quote},
     published::{PublishedPort, PublishedPortKey},
@@ -42,6 +42,10 @@ pub trait Tables {
     fn network_of_bridge(&self, ifindex: u32) -> Option<u16>;
     /// Whether a network's containers may be reached by their own addresses from a device.
     fn is_trusted(&self, ifindex: u32, network: u16) -> bool;
+    /// The mark with which packets from such a device enter the network, if there is one.
+    fn accepted_mark(&self, network: u16) -> Option<&AcceptedMark>;
+    /// Whether there is this link between containers.
+    fn is_linked(&self, key: &LinkKey) -> bool;
     /// Whether packets of one network may enter another.
     fn may_enter(&self, from: u16, to: u16) -> bool;
     /// Whether the administrator keeps the port from everybody (`ip_local_reserved_ports`).

@@ -16,7 +16,7 @@ use netd_common::{
     engine::from_wire,
     fragment::{Datagram, FirstFragment, FragmentKey},
     header::proto,
-    network::{BridgePort, Endpoint, Network},
+    network::{AcceptedMark, BridgePort, Endpoint, LinkKey, Network},
     packet::{Frame, Headers},
     parse::Ip,
     published::{PublishedPort, PublishedPortKey},
@@ -95,6 +95,12 @@ impl Tables for Host {
         unreachable!("{NOT_ASKED}")
     }
     fn is_trusted(&self, _: u32, _: u16) -> bool {
+        unreachable!("{NOT_ASKED}")
+    }
+    fn accepted_mark(&self, _: u16) -> Option<&AcceptedMark> {
+        unreachable!("{NOT_ASKED}")
+    }
+    fn is_linked(&self, _: &LinkKey) -> bool {
         unreachable!("{NOT_ASKED}")
     }
     fn may_enter(&self, _: u16, _: u16) -> bool {

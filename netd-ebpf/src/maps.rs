@@ -15,7 +15,10 @@ use netd_common::{
     counters::{self, Counter, FlowCount, Traffic},
     fragment::{self, FirstFragment, FragmentKey, Held},
     names,
-    network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, TrustedKey},
+    network::{
+        AcceptedMark, BridgePort, Endpoint, IsolationKey, LinkKey, MasqueradeKey, Network,
+        TrustedKey,
+    },
     published::{self, PublishedPort, PublishedPortKey, PublishedRangeKey},
     reason::Reason,
     socket::{Asked, AskedKey, ProxySocket},
@@ -44,6 +47,16 @@ pub(crate) static BRIDGES: HashMap<u32, u32> = HashMap::with_max_entries(4096, B
 #[map]
 pub(crate) static TRUSTED_INTERFACES: HashMap<TrustedKey, u32> =
     HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
+/// The marks with which packets from such devices enter at any port, by network. Writer: the daemon.
+#[map]
+pub(crate) static ACCEPTED_MARKS: HashMap<u32, AcceptedMark> =
+    HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
+/// What containers expose to those that are linked to them. Writer: the daemon.
+#[map]
+pub(crate) static LINKS: HashMap<LinkKey, u32> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
 /// The devices that lead out and carry our programs, by interface index: bits of `UplinkFlags`. Writer:
 /// the daemon.

@@ -138,6 +138,11 @@ impl Packet for SkbPacket {
     }
 
     #[inline(always)]
+    fn mark(&self) -> u32 {
+        self.skb().mark
+    }
+
+    #[inline(always)]
     fn segment_len(&self) -> u32 {
         self.skb().gso_size
     }

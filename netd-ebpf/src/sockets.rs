@@ -12,10 +12,10 @@ use aya_ebpf::{
 };
 use netd_common::{
     address::{Address as _, Port, V4, V6},
-    engine::{ForHost, published_for_host, published_on_every_address},
+    engine::{ForHost, published_for_host},
     header::proto,
     socket::{Asked, AskedKey},
-    tables::{FamilyTables as _, Tables as _},
+    tables::Tables as _,
 };
 
 use crate::{
@@ -132,20 +132,17 @@ pub(crate) enum Container {
     V6(ForHost<V6>),
 }
 
-/// The container that is asked for by an IPv6 address: by its own, or one that has IPv4 only and a port that is
-/// published on every address.
+/// The container that is asked for by an IPv6 address, or by an IPv4 address in one.
 #[inline(always)]
 pub(crate) fn find_v6(asked: V6, protocol: u8, port: Port) -> Option<Container> {
-    if let Some(container) = published_for_host(&TABLES, asked, protocol, port) {
-        return Some(Container::V6(container));
-    }
     if let Some(mapped) = asked.to_mapped_v4() {
         return published_v4(mapped, protocol, port).map(Container::V4);
     }
-    if !asked.is_loopback() && asked != V6::UNSPECIFIED && !TABLES.is_host_address(asked) {
-        return None;
-    }
-    published_on_every_address(&TABLES, protocol, port).map(Container::V4)
+    let container = published_for_host(&TABLES, asked, protocol, port)?;
+    Some(match container.addr.to_mapped_v4() {
+        Some(addr) => Container::V4(ForHost { addr, port: container.port, slot: container.slot }),
+        None => Container::V6(container),
+    })
 }
 
 /// Remembers what a socket has asked for, and counts what begins.

@@ -14,7 +14,7 @@ use netd_common::{
     config::{DatapathConfig, reserved_port},
     counters::Traffic,
     fragment::Datagram,
-    network::{BridgePort, IsolationKey, Network, NetworkFlags, TrustedKey},
+    network::{AcceptedMark, BridgePort, IsolationKey, LinkKey, Network, NetworkFlags, TrustedKey},
     tables::Tables,
 };
 
@@ -22,8 +22,9 @@ use crate::{
     atomic::atomic_add,
     fragments,
     maps::{
-        BRIDGE_PORTS, BRIDGES, CONFIG, FLOW_COUNTS, FLOW_LIMITS, GENERATIONS, HOST_FLOWS_SEEN,
-        ISOLATION_SETS, NETWORKS, RESERVED_PORTS, TRAFFIC, TRUSTED_INTERFACES,
+        ACCEPTED_MARKS, BRIDGE_PORTS, BRIDGES, CONFIG, FLOW_COUNTS, FLOW_LIMITS, GENERATIONS,
+        HOST_FLOWS_SEEN, ISOLATION_SETS, LINKS, NETWORKS, RESERVED_PORTS, TRAFFIC,
+        TRUSTED_INTERFACES,
     },
     repeat::repeat,
 };
@@ -110,6 +111,18 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn is_trusted(&self, ifindex: u32, network: u16) -> bool {
         TRUSTED_INTERFACES.get_ptr(TrustedKey { ifindex, network: u32::from(network) }).is_some()
+    }
+
+    #[inline(always)]
+    fn accepted_mark(&self, network: u16) -> Option<&AcceptedMark> {
+        let mark = ACCEPTED_MARKS.get_ptr(u32::from(network))?;
+        // SAFETY: the pointer is to an aligned element of the map.
+        Some(unsafe { &*mark })
+    }
+
+    #[inline(always)]
+    fn is_linked(&self, key: &LinkKey) -> bool {
+        LINKS.get_ptr(key).is_some()
     }
 
     #[inline(always)]

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::{
     ipam::{Pool, PoolError},
-    model::{DatapathMode, NatMode},
+    model::{DatapathMode, FirewallMark, NatMode},
 };
 
 pub use timeouts::Timeouts;
@@ -113,6 +113,8 @@ pub struct DockerConfig {
     pub host: PathBuf,
     /// Whether containers on docker0 reach each other: dockerd takes `icc` with iptables only.
     pub icc: Option<bool>,
+    /// The mark with which packets from trusted devices enter, in place of dockerd's `bridge-accept-fwmark`.
+    pub accept_mark: Option<FirewallMark>,
 }
 
 /// Whether Docker's networks are adopted.
@@ -154,7 +156,12 @@ fn unix_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D
 
 impl Default for DockerConfig {
     fn default() -> Self {
-        Self { enabled: DockerMode::default(), host: "/var/run/docker.sock".into(), icc: None }
+        Self {
+            enabled: DockerMode::default(),
+            host: "/var/run/docker.sock".into(),
+            icc: None,
+            accept_mark: None,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! behaviour beyond their own text forms and comparisons: which combinations are allowed is decided
 //! by `desired`.
 
+mod firewall_mark;
 mod listener;
 mod mac;
 mod mss;
@@ -19,6 +20,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+pub use firewall_mark::{FirewallMark, FirewallMarkError};
 pub use listener::Listener;
 pub use mac::{MacAddr, MacAddrError};
 pub use mss::{MssClamp, MssClampError};
@@ -80,6 +82,12 @@ pub struct Network {
     /// The devices from which published ports are also reached at the containers' own addresses.
     #[serde(default)]
     pub trusted_interfaces: Vec<String>,
+    /// They are from every uplink.
+    #[serde(default)]
+    pub direct_routing: bool,
+    /// What the host's firewall has marked so enters from such a device at any port.
+    #[serde(default)]
+    pub accept_mark: Option<FirewallMark>,
     /// The `-o` options as they were given.
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
@@ -176,7 +184,25 @@ pub struct Endpoint {
     /// The most flows, if not the daemon's default.
     #[serde(default)]
     pub max_flows: Option<NonZeroU32>,
+    /// What it may ask neighbours for where the network has no `icc`.
+    #[serde(default)]
+    pub links: Vec<Link>,
     pub ports: Vec<PublishedPort>,
+}
+
+/// A port that a neighbour exposes to an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The neighbour's name.
+    pub endpoint: String,
+    pub proto: Proto,
+    pub port: u16,
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}/{}", self.endpoint, self.port, self.proto)
+    }
 }
 
 /// A container's network namespace: how the user called it, and which one it was.

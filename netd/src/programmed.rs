@@ -18,12 +18,13 @@ use std::{
 
 use ipnet::IpNet;
 use netd_common::{
-    address::{Address, Family, V4, V6},
+    address::{Address, Family, Port, V4, V6},
     config::{ConfigFlags, reserved_port},
     counters::FlowCount,
     network::{
-        BridgePort, Endpoint, FamilyFlags, HostAddressFlags, IsolationKey, MasqueradeKey, Network,
-        NetworkFamily, NetworkFlags, TrustedKey, UNKNOWN_NETNS, UplinkFlags,
+        AcceptedMark, BridgePort, Endpoint, FamilyFlags, HostAddressFlags, IsolationKey, LinkKey,
+        MasqueradeKey, Network, NetworkFamily, NetworkFlags, TrustedKey, UNKNOWN_NETNS,
+        UplinkFlags,
     },
     nptv6::OutsidePrefix,
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey, kept_port},
@@ -76,6 +77,8 @@ pub(crate) struct Programmed {
     pub(crate) isolation_sets: BTreeMap<IsolationKey, u32>,
     pub(crate) bridges: BTreeMap<u32, u32>,
     pub(crate) trusted_interfaces: BTreeMap<TrustedKey, u32>,
+    pub(crate) accepted_marks: BTreeMap<u32, AcceptedMark>,
+    pub(crate) links: BTreeMap<LinkKey, u32>,
     pub(crate) bridge_ports: BTreeMap<u32, BridgePort>,
     pub(crate) uplinks: BTreeMap<u32, u32>,
     pub(crate) uplink_macs: BTreeMap<u32, [u8; 6]>,
@@ -123,6 +126,7 @@ impl Programmed {
             v4: family(desired, host),
             v6: family(desired, host),
             isolation_sets: isolation_sets(desired),
+            links: links(desired),
             flow_limits: flow_limits(desired, host.default_flow_limits),
             uplinks: host.uplinks.iter().map(|(&ifindex, &e)| (ifindex, uplink(e))).collect(),
             uplink_macs: host.uplink_macs.clone(),
@@ -136,6 +140,9 @@ impl Programmed {
                 this.networks.insert(number, self::network(network, ifindex, host));
                 this.bridges.insert(ifindex, number);
                 this.trusted_interfaces.extend(trusted(network, host));
+                let accepted = network.accept_mark;
+                let accepted = accepted.map(|it| AcceptedMark { value: it.value, mask: it.mask });
+                this.accepted_marks.extend(accepted.map(|accepted| (number, accepted)));
             }
         }
         let sandboxes = sandbox_numbers(desired, host);
@@ -187,7 +194,8 @@ fn flow_limits(
 
 /// The devices that a network trusts, as far as they are there.
 fn trusted(network: &model::Network, host: &HostFacts) -> impl Iterator<Item = (TrustedKey, u32)> {
-    let every = host.uplinks.keys().filter(|_| host.trusts_every_uplink);
+    let trusts_every_uplink = host.trusts_every_uplink || network.direct_routing;
+    let every = host.uplinks.keys().filter(move |_| trusts_every_uplink);
     let named = network.trusted_interfaces.iter().filter_map(|name| host.ifindexes.get(name));
     let number = u32::from(network.number);
     every.chain(named).map(move |&ifindex| (TrustedKey { ifindex, network: number }, 1))
@@ -298,6 +306,19 @@ fn isolation_sets(desired: &Desired) -> BTreeMap<IsolationKey, u32> {
         .collect()
 }
 
+fn links(desired: &Desired) -> BTreeMap<LinkKey, u32> {
+    let of = |endpoint: &'_ model::Endpoint| {
+        let from = endpoint.slot;
+        let keys = endpoint.links.iter().filter_map(move |link| {
+            let to = desired.endpoints.get(&link.endpoint)?.slot;
+            let (port, proto) = (Port::new(link.port), ports::number(link.proto));
+            Some((LinkKey { from, to, port, proto, reserved: 0 }, 1))
+        });
+        keys.collect::<Vec<_>>()
+    };
+    desired.endpoints.values().flat_map(of).collect()
+}
+
 fn family<A: Address>(desired: &Desired, host: &HostFacts) -> FamilyContents<A> {
     let mut contents =
         FamilyContents { host_addresses: host_addresses(desired, host), ..Default::default() };
@@ -319,7 +340,10 @@ fn family<A: Address>(desired: &Desired, host: &HostFacts) -> FamilyContents<A> 
     for endpoint in desired.endpoints.values() {
         let Some(network) = desired.networks.get(&endpoint.network) else { continue };
         let addr = endpoint.addresses().find_map(|net| A::from_ip(net.addr()));
-        let Some(addr) = addr else { continue };
+        let Some(addr) = addr else {
+            ports::publish_for_host(&mut contents, host, network, endpoint);
+            continue;
+        };
         ports::publish(&mut contents, host, network, endpoint, addr);
         if let Some(&ifindex) = host.ifindexes.get(&endpoint.host_ifname) {
             let value = Endpoint {

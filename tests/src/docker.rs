@@ -191,16 +191,17 @@ impl DockerHost {
         }
     }
 
-    /// Ends dockerd as its service manager does, and waits for it.
+    /// Ends dockerd as its service manager does, and waits for it: what it has logged.
     ///
     /// # Panics
     /// Where it does not end.
     #[track_caller]
-    pub fn stop_docker(&mut self) {
+    pub fn stop_docker(&mut self) -> String {
         let mut dockerd = self.dockerd.take().unwrap_or_else(|| panic!("dockerd does not run"));
         // The one that was started became nsenter's child, and dockerd in the end: all the same process.
         dockerd.signal(Signal::SIGTERM);
         dockerd.wait();
+        dockerd.log()
     }
 
     /// Ends dockerd in the middle of whatever it does.

@@ -94,29 +94,23 @@ fn mapped(network: &Network, flags: u16) -> u16 {
     }
 }
 
-/// From outside to a container (walk W1).
+/// From outside to a container (walk W1), past the stack where that is possible.
 ///
 /// # Errors
 /// `SpoofedSource` where it claims to be the host: the stack, which knows better, may never see it.
 /// `UnknownPort` where the container's network has gone.
 #[inline(always)]
-pub(super) fn from_outside<A, P, T>(
-    packet: &P,
+pub(super) fn from_outside<A: Address, T: FamilyTables<A>>(
     tables: &T,
     tracked: &Trackable<'_, A>,
     server: &Server<A>,
-) -> Result<(), Reason>
-where
-    A: Address,
-    P: Packet,
-    T: FamilyTables<A>,
-{
+    may_redirect: bool,
+) -> Result<(), Reason> {
     if tables.is_host_address(tracked.ip.src) {
         return Err(Reason::SpoofedSource);
     }
     let network = tables.network(server.network).ok_or(Reason::UnknownPort)?;
-    let has_ethernet = packet.network_offset() != 0;
-    let redirect = to_container(network, tables.endpoint(server.addr), has_ethernet);
+    let redirect = to_container(network, tables.endpoint(server.addr), may_redirect);
     tables.describe_flow(|new| {
         new.key = tracked.key(Scope::Uplink);
         new.new_src = tracked.ip.src;
@@ -288,7 +282,8 @@ where
     let endpoint = tables.endpoint(server.addr).ok_or(Reason::UnknownPort)?;
     let is_itself = endpoint.ifindex == packet.ifindex() || server.addr == tracked.ip.src;
     let is_neighbour = server.network == port.network;
-    if is_neighbour && !is_itself && own.has(NetworkFlags::ICC_STRICT) {
+    let is_direct = server.flags == 0;
+    if !is_direct && is_neighbour && !is_itself && own.has(NetworkFlags::ICC_STRICT) {
         return Err(Reason::IccOff);
     }
     // The client may use an address that nobody has given it, so it is known by where it sends from.

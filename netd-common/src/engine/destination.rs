@@ -8,7 +8,7 @@ use crate::{
         deliver, flow, from_uplink, mapping, prefix,
     },
     header::{ETHERNET_DESTINATION, proto},
-    network::{BridgePort, Network, NetworkFlags, UplinkFlags},
+    network::{BridgePort, Endpoint, LinkKey, Network, NetworkFlags, UplinkFlags},
     packet::Packet,
     parse::{Kind, NoTransport, Parsed, Trackable},
     reason::Reason,
@@ -121,9 +121,7 @@ where
     if parsed.missing == Some(NoTransport::Discovery) {
         return Ok(Some(Reason::LinkLocal));
     }
-    if !network.has(NetworkFlags::ICC) {
-        return Err(Reason::IccOff);
-    }
+    let has_icc = network.has(NetworkFlags::ICC);
     match tables.endpoint(parsed.ip.dst) {
         // Only a frame for the neighbour itself: one for the gateway is the gateway's to answer.
         Some(endpoint)
@@ -131,17 +129,49 @@ where
                 && packet.load::<[u8; 6]>(ETHERNET_DESTINATION) == Some(endpoint.mac) =>
         {
             if let Ok(tracked) = &parsed.trackable()
-                && is_answered_to_another_flow(tables, tracked)
+                && (if has_icc {
+                    is_answered_to_another_flow(tables, tracked)
+                } else {
+                    is_linked(tables, port, &endpoint, tracked)
+                })
             {
                 let server = Server::direct(tables, tracked, port.network);
                 return Ok(begin::between_containers(packet, tables, port, tracked, &server));
+            }
+            if !has_icc {
+                return Err(Reason::IccOff);
             }
             packet.redirect_peer(endpoint.ifindex);
             tables.count_received(endpoint.slot, packet.len_bytes());
             Ok(Some(Reason::SameNetwork.redirected()))
         }
+        Some(_) | None if !has_icc => Err(Reason::IccOff),
         Some(_) | None => Ok(Some(Reason::SameNetwork)),
     }
+}
+
+/// Whether the neighbour exposes the port to this container (row I3). It becomes a flow, so that the answers need
+/// no link of their own.
+#[inline(always)]
+fn is_linked<A, T>(
+    tables: &T,
+    port: &BridgePort,
+    endpoint: &Endpoint,
+    tracked: &Trackable<'_, A>,
+) -> bool
+where
+    A: Address,
+    T: FamilyTables<A>,
+{
+    let Trackable { ip, transport } = tracked;
+    let key = LinkKey {
+        from: port.slot,
+        to: endpoint.slot,
+        port: transport.dport,
+        proto: ip.proto,
+        reserved: 0,
+    };
+    transport.may_begin_flow(tables) && tables.is_linked(&key)
 }
 
 /// Whether the neighbour's answer would be taken for that of a flow to one of its published ports, which

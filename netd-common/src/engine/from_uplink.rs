@@ -139,7 +139,7 @@ where
     let Some(server) = mapping::published_or_mapped(tables, tracked, is_hosts) else {
         return Ok(to_itself(tables, tracked));
     };
-    begin::from_outside(packet, tables, tracked, &server)?;
+    begin::from_outside(tables, tracked, &server, packet.network_offset() != 0)?;
     Ok(None)
 }
 
@@ -172,11 +172,17 @@ where
 {
     let is_trusted = tables.is_trusted(packet.ifindex(), number);
     match tracked {
-        Ok(tracked) => {
-            let server = directly(tables, tracked, number, is_trusted)?;
-            begin::from_outside(packet, tables, tracked, &server)?;
-            Ok(None)
-        }
+        Ok(tracked) => match directly(tables, tracked, number, is_trusted) {
+            Ok(server) => {
+                begin::from_outside(tables, tracked, &server, packet.network_offset() != 0)?;
+                Ok(None)
+            }
+            // The host's firewall may mark it on its way to the bridge, where it is judged again (row M7).
+            Err(_) if is_trusted && tables.accepted_mark(number).is_some() => {
+                Ok(Some(Reason::DirectlyRouted))
+            }
+            Err(reason) => Err(reason),
+        },
         Err(_) if is_unprotected::<A, T>(tables, number) => Ok(Some(Reason::DirectlyRouted)),
         Err(_) => Err(Reason::DirectRouting),
     }

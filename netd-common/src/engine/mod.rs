@@ -58,7 +58,7 @@ pub use inherit::{Inherited, inherit};
 pub use mapping::timeout_of as mapping_timeout;
 pub use mss::lower_mss;
 pub use outcome::{Outcome, Part};
-pub use published::{ForHost, find_published, published_for_host, published_on_every_address};
+pub use published::{ForHost, find_published, published_for_host};
 pub use run::give_up;
 pub use to_endpoint::to_endpoint;
 pub use to_uplink::to_uplink;

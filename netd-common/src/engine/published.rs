@@ -5,7 +5,7 @@ use crate::{
     config::ConfigFlags,
     header::proto,
     parse::Trackable,
-    published::{PublishedPort, PublishedPortKey},
+    published::{PublishedFlags, PublishedPort, PublishedPortKey},
     tables::{FamilyTables, HOST_NETNS, Socket, SocketTuple},
 };
 
@@ -44,6 +44,9 @@ pub(super) fn asked_for<A: Address, T: FamilyTables<A>>(
         return None;
     }
     let published = tables.find_published(&ip.dst, ip.proto, transport.dport)?;
+    if published.flags & PublishedFlags::FOR_HOST != 0 {
+        return None;
+    }
     // The host may have a connection of its own on the port: one that it began, or that is older than
     // the published port.
     if !transport.is_syn() && host_socket(tables, tracked) == Some(Socket::Connected) {
@@ -110,20 +113,7 @@ pub fn published_for_host<A: Address, T: FamilyTables<A>>(
     if !addr.is_loopback() && !tables.is_host_address(addr) {
         return None;
     }
-    Some(for_host(tables.find_published(&addr, proto, port)?, port))
-}
-
-/// The same for a port that is published on every address, whichever one was asked for.
-#[inline(always)]
-pub fn published_on_every_address<A: Address, T: FamilyTables<A>>(
-    tables: &T,
-    proto: u8,
-    port: Port,
-) -> Option<ForHost<A>> {
-    Some(for_host(tables.find_published(&A::unspecified(), proto, port)?, port))
-}
-
-#[inline(always)]
-fn for_host<A: Address>(published: PublishedPort<A>, port: Port) -> ForHost<A> {
-    ForHost { addr: published.addr, port: published.container_port(port), slot: published.slot }
+    let published = tables.find_published(&addr, proto, port)?;
+    let port = published.container_port(port);
+    Some(ForHost { addr: published.addr, port, slot: published.slot })
 }

@@ -7,7 +7,9 @@ use crate::{
     address::{Address, V4, V6},
     conntrack::Scope,
     engine::{
-        Outcome, Steps, begin::HostFlow, by_family, deliver, flow, from_host, icmp_error,
+        Outcome, Steps,
+        begin::{self, HostFlow, Server},
+        by_family, deliver, flow, from_host, icmp_error,
         step::apart,
     },
     network::{BridgePort, FamilyFlags, NetworkFlags},
@@ -74,7 +76,10 @@ impl<P: Packet, T> Steps<P, T> for ToEndpoint {
     where
         T: FamilyTables<A>,
     {
-        packet.ingress_ifindex() == 0 && from_host::enters_changed::<A, P, T>(packet, tables)
+        match packet.ingress_ifindex() {
+            0 => from_host::enters_changed::<A, P, T>(packet, tables),
+            _ => has_accepted_mark(packet, tables),
+        }
     }
 
     #[inline(always)]
@@ -112,14 +117,21 @@ impl<P: Packet, T> Steps<P, T> for ToEndpoint {
                 {
                     Reason::FlowToContainer
                 }
-                None => from_beyond(packet, tables, parsed, port.network)?,
+                None => match from_beyond(packet, tables, parsed, port.network) {
+                    Err(Reason::Unsolicited)
+                        if K::IS_RARE && may_enter_by_mark(packet, tables, parsed) =>
+                    {
+                        return Ok(None);
+                    }
+                    judged => judged?,
+                },
             },
         };
         tables.count_received(port.slot, packet.len_bytes());
         Ok(Some(reason))
     }
 
-    /// Of the host's own packets, those that may belong to a flow.
+    /// Of the host's own packets, those that may belong to a flow; of others, those whose mark lets them in.
     #[inline(always)]
     fn begin<A: Address, K: Kind>(
         packet: &mut P,
@@ -129,12 +141,18 @@ impl<P: Packet, T> Steps<P, T> for ToEndpoint {
     where
         T: FamilyTables<A>,
     {
-        if let Ok(tracked) = work.parsed.trackable()
-            && from_host::begin(tables, &tracked, HostFlow::ToContainer)
-        {
-            return Ok(None);
-        }
         let port = tables.bridge_port(packet.ifindex()).ok_or(Reason::UnknownPort)?;
+        if let Ok(tracked) = work.parsed.trackable() {
+            if packet.ingress_ifindex() != 0 {
+                let server = Server::direct(tables, &tracked, port.network);
+                // The firewall sees the next ones too.
+                begin::from_outside(tables, &tracked, &server, false)?;
+                return Ok(None);
+            }
+            if from_host::begin(tables, &tracked, HostFlow::ToContainer) {
+                return Ok(None);
+            }
+        }
         tables.count_received(port.slot, packet.len_bytes());
         Ok(Some(Reason::HostToContainer))
     }
@@ -151,6 +169,31 @@ fn of_host_itself<'a, A: Address, T: FamilyTables<A>>(
     let is_its_own =
         tables.is_host_address(tracked.ip.src) && tables.network_of(tracked.ip.dst).is_some();
     is_its_own.then_some(tracked)
+}
+
+/// Whether the host's firewall has marked a packet as one that may enter the network (row M7).
+///
+/// Not inlined, for its stack frame.
+#[inline(never)]
+fn has_accepted_mark<P: Packet, T: Tables>(packet: &P, tables: &T) -> bool {
+    let mark = packet.mark();
+    if mark == 0 {
+        return false;
+    }
+    let Some(port) = tables.bridge_port(packet.ifindex()) else { return false };
+    tables.accepted_mark(port.network).is_some_and(|accepted| accepted.is_on(mark))
+}
+
+/// Whether such a packet may begin a flow.
+#[inline(always)]
+fn may_enter_by_mark<A: Address, P: Packet, T: FamilyTables<A>>(
+    packet: &P,
+    tables: &T,
+    parsed: &Parsed<A>,
+) -> bool {
+    let tracked = parsed.trackable();
+    tracked.is_ok_and(|tracked| tracked.transport.may_begin_flow(tables))
+        && has_accepted_mark(packet, tables)
 }
 
 /// From a port of this bridge, switched and not routed.

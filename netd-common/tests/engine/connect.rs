@@ -1,14 +1,11 @@
 //! Where a socket of the host itself is sent that connects to a published port.
 
-use netd_common::{
-    address::Port,
-    engine::{ForHost, published_for_host, published_on_every_address},
-};
+use netd_common::{address::Port, engine::published_for_host};
 
 use crate::{
     family::{Family, in_both_families},
     message::End,
-    scene::{LOCAL, NET_A, NET_B, SPECIFIC, SPECIFIC_RANGE, Scene, WEB, WEB_SLOT},
+    scene::{LOCAL, NET_A, NET_B, SPECIFIC, SPECIFIC_RANGE, Scene, WEB},
 };
 
 in_both_families! {
@@ -39,7 +36,4 @@ fn a_connect_of_the_host_leads_to_the_container<A: Family>() {
         let target = published_for_host(&scene.tables, addr, 6, Port::new(port));
         assert_eq!(target.map(|target| (target.addr, target.port.number())), expected, "{row}");
     }
-    let anywhere = |port| published_on_every_address::<A, _>(&scene.tables, 6, Port::new(port));
-    assert_eq!(anywhere(WEB), Some(ForHost { addr: a, port: Port::new(80), slot: WEB_SLOT }));
-    assert_eq!(anywhere(SPECIFIC), None);
 }

@@ -3,7 +3,7 @@
 
 use netd_common::{
     address::Port,
-    network::{FamilyFlags, NetworkFlags},
+    network::{AcceptedMark, FamilyFlags, NetworkFlags},
     published::PublishedPort,
     reason::Reason,
 };
@@ -11,7 +11,10 @@ use netd_common::{
 use crate::{
     family::{Family, in_both_datapaths},
     message::{ACK, End, Kind, Message, RST, SYN},
-    place::{At, FROM_UPLINK, INWARDS, OUTWARDS, bridge, slot, to_endpoint},
+    place::{
+        At, FROM_UPLINK, Hook, INWARDS, OUTWARDS, TO_UPLINK, bridge, from_endpoint, slot,
+        to_endpoint,
+    },
     scene::{
         Datapath, NET_A, NETWORKS, OPEN, OWN, OWN_RANGE, OWN_SLOT, ROUTED, SECOND_UPLINK, Scene,
         UPLINK, WEB,
@@ -25,6 +28,7 @@ in_both_datapaths! {
     what_may_not_be_reached_is_dropped,
     what_has_no_ports_reaches_an_unprotected_network_alone,
     a_trusted_device_reaches_published_ports_and_no_other_does,
+    a_mark_lets_in_from_a_trusted_device_at_any_port,
     a_port_that_is_published_elsewhere_is_not_the_containers_own,
     an_internal_network_is_never_reached,
     nobody_outside_has_a_containers_address,
@@ -163,6 +167,50 @@ fn a_trusted_device_reaches_published_ports_and_no_other_does<A: Family>(datapat
         scene.stays(FROM_UPLINK, &echo, Reason::DirectRouting);
         scene.stays(FROM_UPLINK, &request.to((own, 444)), Reason::DirectRouting);
     }
+}
+
+/// M7: the firewall sees a packet only after the device's program, so the container's has the last word.
+fn a_mark_lets_in_from_a_trusted_device_at_any_port<A: Family>(datapath: Datapath) {
+    let own = A::inside(NET_A, 2);
+    let entering = to_endpoint(NET_A, 2, UPLINK);
+    for (kind, later, port) in [
+        (Kind::Tcp(SYN), Kind::Tcp(ACK), 444),
+        (Kind::Udp, Kind::Udp, 444),
+        (Kind::EchoRequest, Kind::EchoRequest, 0),
+        (Kind::Other(47), Kind::Other(47), 0),
+    ] {
+        let mut scene = Scene::on(datapath);
+        let sport = if kind == Kind::Other(47) { 0 } else { CLIENT_PORT };
+        let request = Message::new(kind, (A::outside(7), sport), (own, port));
+        let marked = |mark| entering.packet(request.frame()).with_mark(mark);
+        let enters = |scene: &Scene, mark| scene.judge(Hook::ToEndpoint, &mut marked(mark));
+        scene.tables.accepted_marks.insert(NET_A, AcceptedMark { value: 2, mask: 3 });
+        scene.stays(FROM_UPLINK, &request, Reason::DirectRouting);
+        scene.tables.trusted.insert((UPLINK, NET_A));
+        scene.stays(FROM_UPLINK, &request, Reason::DirectlyRouted);
+        for mark in [0, 1, 3, 4] {
+            assert_eq!(enters(&scene, mark), Reason::Unsolicited, "{kind:?} {mark}");
+        }
+        assert_eq!(scene.halves::<A>().len(), 0);
+        assert_eq!(enters(&scene, 6), Reason::FlowToContainer, "{kind:?}");
+        // What follows is of a flow, marked or not.
+        let next = Message { kind: later, ..request.clone() };
+        scene.stays(FROM_UPLINK, &next, Reason::Untranslated);
+        assert_eq!(enters(&scene, 0), Reason::FlowToContainer, "{kind:?}");
+        let answer = next.reply();
+        assert_eq!(scene.pass(from_endpoint(NET_A, 2), &answer).0, Reason::ContainerToOutside);
+        let leaving = At { ingress: bridge(NET_A), ..TO_UPLINK };
+        scene.stays(leaving, &answer, Reason::Untranslated);
+        assert_eq!(scene.halves::<A>().len(), 2);
+    }
+    // What is of no flow that could be known is let in by no mark.
+    let mut scene = Scene::on(datapath);
+    scene.tables.trusted.insert((UPLINK, NET_A));
+    scene.tables.accepted_marks.insert(NET_A, AcceptedMark { value: 2, mask: 3 });
+    let fragment = Message::new(Kind::Udp, (A::outside(7), 1), (own, 444)).fragment();
+    scene.judges(&[("fragment", FROM_UPLINK, fragment.clone(), Reason::DirectRouting)]);
+    let mut marked = entering.packet(fragment).with_mark(2);
+    assert_eq!(scene.judge(Hook::ToEndpoint, &mut marked), Reason::Unsolicited);
 }
 
 fn a_port_that_is_published_elsewhere_is_not_the_containers_own<A: Family>(datapath: Datapath) {

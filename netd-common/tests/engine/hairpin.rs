@@ -2,12 +2,15 @@
 //! containers of other networks by their own addresses. Redirected in both data paths, and the same in
 //! both.
 
-use netd_common::{network::NetworkFlags, reason::Reason};
+use netd_common::{
+    address::Port, engine::published_for_host, network::NetworkFlags, published::PublishedFlags,
+    reason::Reason,
+};
 
 use crate::{
     family::{Family, in_both_datapaths},
     message::{ACK, End, Kind, Message, RST, SYN},
-    place::{At, from_endpoint, mac, port},
+    place::{At, FROM_UPLINK, from_endpoint, mac, port},
     runs::plain,
     scene::{
         DNS, Datapath, FIXED, INTERNAL, NET_A, NET_B, OPEN, OWN, OWN_RANGE, PLAIN, QUIET, RANGE,
@@ -21,6 +24,7 @@ in_both_datapaths! {
     a_container_of_another_network_is_reached_where_that_one_allows_it,
     whom_nobody_may_reach_is_not_reached,
     without_icc_a_published_neighbour_is_reached_unless_icc_is_strict,
+    only_the_host_is_led_to_a_container_of_the_other_family,
     an_internal_network_asks_for_no_published_port,
     what_begins_no_flow_is_the_hosts,
     a_source_port_that_is_taken_is_replaced_and_comes_back,
@@ -187,6 +191,20 @@ fn without_icc_a_published_neighbour_is_reached_unless_icc_is_strict<A: Family>(
     let request = Message::<A>::new(tcp, (A::inside(QUIET, 3), 40_000), dst);
     strict.stays(from_endpoint(QUIET, 3), &request, Reason::IccOff);
     assert_eq!(strict.halves::<A>().len(), 0);
+}
+
+/// From IPv6 to a container that has IPv4 only: sockets are led there, packets cannot be.
+fn only_the_host_is_led_to_a_container_of_the_other_family<A: Family>(datapath: Datapath) {
+    let mut scene = Scene::on(datapath);
+    let published = &mut A::store_mut(&mut scene.tables).published;
+    let web = published.get_mut(&published_key(A::UNSPECIFIED, 6, WEB)).unwrap();
+    web.flags |= PublishedFlags::FOR_HOST;
+    let from_inside =
+        Message::<A>::new(Kind::Tcp(SYN), (A::inside(NET_A, 3), 1), (A::host(1), WEB));
+    scene.stays(from_endpoint(NET_A, 3), &from_inside, Reason::ContainerToHost);
+    let from_outside = from_inside.from((A::outside(7), 1));
+    scene.stays(FROM_UPLINK, &from_outside, Reason::NotOurs);
+    assert!(published_for_host(&scene.tables, A::host(1), 6, Port::new(WEB)).is_some());
 }
 
 fn an_internal_network_asks_for_no_published_port<A: Family>(datapath: Datapath) {

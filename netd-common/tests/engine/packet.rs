@@ -29,6 +29,8 @@ pub(crate) struct HostPacket {
     pub(crate) ingress_ifindex: u32,
     pub(crate) has_vlan_tag: bool,
     pub(crate) is_to_this_host: bool,
+    /// What the host's firewall has set.
+    mark: u32,
     /// Whether the kernel would find memory for a copy.
     pub(crate) has_memory: bool,
     /// How much payload each packet has that was merged into this one.
@@ -43,6 +45,10 @@ pub(crate) struct HostPacket {
 }
 
 impl HostPacket {
+    pub(crate) fn with_mark(self, mark: u32) -> Self {
+        Self { mark, ..self }
+    }
+
     pub(crate) fn new(frame: Vec<u8>, ifindex: u32, ingress_ifindex: u32) -> Self {
         Self {
             frame,
@@ -50,6 +56,7 @@ impl HostPacket {
             ingress_ifindex,
             has_vlan_tag: false,
             is_to_this_host: true,
+            mark: 0,
             has_memory: true,
             segment_len: 0,
             redirection: None,
@@ -129,6 +136,10 @@ impl Packet for HostPacket {
 
     fn ingress_ifindex(&self) -> u32 {
         self.ingress_ifindex
+    }
+
+    fn mark(&self) -> u32 {
+        self.mark
     }
 
     fn segment_len(&self) -> u32 {

@@ -1,6 +1,11 @@
 //! Between containers without a flow: switched within a network, routed between networks that are allowed.
 
-use netd_common::reason::Reason;
+use netd_common::{
+    address::Port,
+    header::proto,
+    network::{LinkKey, NetworkFlags},
+    reason::Reason,
+};
 
 use crate::{
     checksums,
@@ -15,6 +20,7 @@ in_both_datapaths! {
     a_frame_for_a_neighbour_is_handed_over_as_it_is,
     only_a_frame_for_the_neighbour_itself_is_handed_over,
     without_icc_nothing_but_discovery_reaches_a_neighbour,
+    without_icc_a_link_leads_to_what_it_names_and_back,
     a_packet_for_an_allowed_network_is_routed_past_the_stack,
     what_the_stack_has_to_do_for_an_allowed_network_it_does,
     an_internal_network_is_not_entered_even_if_allowed,
@@ -87,6 +93,45 @@ fn without_icc_nothing_but_discovery_reaches_a_neighbour<A: Family>(datapath: Da
     if A::ICMP == 58 {
         let probe = Message::new(Kind::Icmp(135), (src, 0), (dst, 0));
         scene.stays(from_endpoint(QUIET, 2), &probe, Reason::LinkLocal);
+    }
+}
+
+/// I3.
+fn without_icc_a_link_leads_to_what_it_names_and_back<A: Family>(datapath: Datapath) {
+    let (client, server) = ((A::inside(QUIET, 3), 40_000), (A::inside(QUIET, 2), 6379));
+    // It is a wish of its own, like a published port, but nothing that strict ICC speaks of.
+    for flags in [0, NetworkFlags::ICC_STRICT] {
+        for (kind, proto) in [(Kind::Tcp(SYN), proto::TCP), (Kind::Udp, proto::UDP)] {
+            let mut scene = Scene::on(datapath);
+            scene.set(QUIET, flags);
+            let sent = |scene: &Scene, from: u8, to: u8, message: &Message<A>| {
+                let mut packet = addressed(message.frame(), mac(QUIET, to));
+                packet.ifindex = port(QUIET, from);
+                (scene.judge(OWN.hook, &mut packet), packet.redirection)
+            };
+            let request = Message::new(kind, client, server);
+            let key = LinkKey {
+                from: slot(QUIET, 3),
+                to: slot(QUIET, 2),
+                port: Port::new(server.1),
+                proto,
+                reserved: 0,
+            };
+            assert_eq!(sent(&scene, 3, 2, &request).0, Reason::IccOff);
+            scene.tables.links.insert(key);
+            for (from, to, message) in [
+                (3, 2, request.to((server.0, 6380))),
+                (2, 3, request.reply()),
+                (2, 3, Message::new(kind, (server.0, 40_000), (client.0, server.1))),
+            ] {
+                assert_eq!(sent(&scene, from, to, &message).0, Reason::IccOff, "{message:?}");
+            }
+            let (there, back) = (port(QUIET, 2), port(QUIET, 3));
+            let passed = Reason::UntranslatedRedirected;
+            let to = |peer| (passed, Some(Redirection::Peer(peer)));
+            assert_eq!(sent(&scene, 3, 2, &request), to(there), "{kind:?}");
+            assert_eq!(sent(&scene, 2, 3, &request.reply()), to(back), "{kind:?}");
+        }
     }
 }
 

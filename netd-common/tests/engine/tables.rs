@@ -18,7 +18,7 @@ use netd_common::{
     conntrack::{CtEntry, CtKey, NewFlow, Scratch},
     counters::Traffic,
     fragment::{Datagram, FirstFragment, FragmentKey},
-    network::{BridgePort, Endpoint, Network, NetworkFlags, UplinkFlags},
+    network::{AcceptedMark, BridgePort, Endpoint, LinkKey, Network, NetworkFlags, UplinkFlags},
     packet::NextHop,
     published::{PublishedPort, PublishedPortKey},
     tables::{Tables, Work},
@@ -40,6 +40,9 @@ pub(crate) struct HostTables {
     pub(crate) isolation_sets: HashSet<(u16, u16)>,
     /// Device and network.
     pub(crate) trusted: HashSet<(u32, u16)>,
+    /// By network.
+    pub(crate) accepted_marks: HashMap<u16, AcceptedMark>,
+    pub(crate) links: HashSet<LinkKey>,
     pub(crate) reserved_ports: HashSet<u16>,
     pub(crate) host_flows_seen_secs: Cell<u32>,
     pub(crate) generations: RefCell<HashMap<u32, u32>>,
@@ -142,6 +145,8 @@ impl HostTables {
             bridge_ports: HashMap::new(),
             isolation_sets: HashSet::new(),
             trusted: HashSet::new(),
+            accepted_marks: HashMap::new(),
+            links: HashSet::new(),
             reserved_ports: HashSet::new(),
             host_flows_seen_secs: Cell::new(0),
             generations: RefCell::default(),
@@ -255,6 +260,14 @@ impl Tables for HostTables {
 
     fn is_trusted(&self, ifindex: u32, network: u16) -> bool {
         self.trusted.contains(&(ifindex, network))
+    }
+
+    fn accepted_mark(&self, network: u16) -> Option<&AcceptedMark> {
+        self.accepted_marks.get(&network)
+    }
+
+    fn is_linked(&self, key: &LinkKey) -> bool {
+        self.links.contains(key)
     }
 
     fn may_enter(&self, from: u16, to: u16) -> bool {

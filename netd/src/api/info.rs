@@ -13,8 +13,8 @@ use crate::{
     clock,
     data_path::Path,
     model::{
-        DRIVER, DatapathMode, Endpoint, GatewayMode, HostIp, MacAddr, Manager, NatMode, Network,
-        Proto, PublishedPort, SCOPE, Subnet,
+        DRIVER, DatapathMode, Endpoint, FirewallMark, GatewayMode, HostIp, MacAddr, Manager,
+        NatMode, Network, Proto, PublishedPort, SCOPE, Subnet,
     },
 };
 
@@ -48,6 +48,12 @@ pub struct NetworkInfo {
     /// Who has made it.
     #[serde(default)]
     pub manager: Manager,
+    /// Whether dockerd lets published ports be reached at the containers' own addresses.
+    #[serde(default)]
+    pub direct_routing: bool,
+    /// The mark with which dockerd lets packets in; null where there is none.
+    #[serde(default)]
+    pub accept_mark: Option<FirewallMark>,
     pub datapath: DatapathInfo,
     /// Names.
     pub endpoints: Vec<String>,
@@ -100,6 +106,9 @@ pub struct EndpointInfo {
     /// Who has made it.
     #[serde(default)]
     pub manager: Manager,
+    /// What it may ask neighbours for although its network has no `icc`, as `ENDPOINT:PORT/PROTOCOL`.
+    #[serde(default)]
+    pub links: Vec<String>,
     pub ports: Vec<PortInfo>,
 }
 
@@ -184,6 +193,8 @@ impl NetworkInfo {
             nat: network.nat.unwrap_or(default_nat),
             nptv6: network.nptv6,
             manager: network.manager,
+            direct_routing: network.direct_routing,
+            accept_mark: network.accept_mark,
             datapath,
             endpoints,
             allowed,
@@ -225,6 +236,7 @@ impl EndpointInfo {
             gw_priority: endpoint.gw_priority,
             max_flows: endpoint.max_flows,
             manager: network.manager,
+            links: endpoint.links.iter().map(ToString::to_string).collect(),
             ports,
         }
     }

@@ -71,7 +71,7 @@ fn inspect(session: &mut Session<'_>, names: Vec<String>) -> Result<(), CliError
 }
 
 fn describe(endpoint: &EndpointInfo) -> Vec<(&'static str, String)> {
-    vec![
+    let mut fields = vec![
         ("name", endpoint.name.clone()),
         ("id", endpoint.id.clone()),
         ("network", endpoint.network.clone()),
@@ -88,5 +88,8 @@ fn describe(endpoint: &EndpointInfo) -> Vec<(&'static str, String)> {
         ("gateway priority", endpoint.gw_priority.to_string()),
         ("max flows", or_dash(endpoint.max_flows)),
         ("ports", list(endpoint.ports.iter().map(PortInfo::spec))),
-    ]
+    ];
+    // Docker's alone have them.
+    fields.extend((!endpoint.links.is_empty()).then(|| ("links", list(&endpoint.links))));
+    fields
 }

@@ -302,6 +302,11 @@ fn describe(network: &NetworkInfo) -> Vec<(&'static str, String)> {
         ("snat addresses", list(&network.snat_addresses)),
         ("mtu", network.mtu.to_string()),
         ("max flows", or_dash(network.max_flows)),
+    ]);
+    // Docker's alone have them.
+    fields.extend(network.direct_routing.then(|| ("direct routing", "true".to_owned())));
+    fields.extend(network.accept_mark.map(|mark| ("accept mark", mark.to_string())));
+    fields.extend([
         ("datapath", format!("{}: {}", network.datapath.path, network.datapath.reason)),
         ("  asked for", network.datapath.asked.to_string()),
         ("endpoints", list(&network.endpoints)),

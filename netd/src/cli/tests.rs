@@ -201,7 +201,7 @@ fn check_output(line: &str, items: &[Item], expected: &str) {
 const NETWORK: &str = r#"{"name":"front","id":"0123456789abcdef","driver":"bridge","scope":"local",
     "created":"2024-01-01T00:00:00Z","bridge":"br-0123456789ab",
     "subnets":[{"subnet":"172.17.0.0/16","gateway":"172.17.0.1","gateway_mode":"nat","ip_range":null,"aux_addresses":{}}],
-    "internal":false,"icc":true,"masquerade":true,"snat_addresses":[],"gateway_mode":"nat","mtu":1500,"max_flows":null,"nat":"edm","nptv6":null,"manager":"netd",
+    "internal":false,"icc":true,"masquerade":true,"snat_addresses":[],"gateway_mode":"nat","mtu":1500,"max_flows":null,"nat":"edm","nptv6":null,"manager":"netd","direct_routing":false,"accept_mark":null,
     "datapath":{"asked":"auto","path":"fast","reason":"nothing speaks against it"},
     "endpoints":["web"],"allowed":[],"options":{},"labels":{}}"#;
 
@@ -233,7 +233,7 @@ fn endpoint() -> Item {
     let json = format!(
         r#"{{"name":"web","id":"0123","network":"front","network_id":"4567","sandbox":"web","ifname":"eth0",
         "host_ifname":"veth1234567","mac":"02:00:00:00:00:01","ipv4":"172.17.0.2/16","ipv6":"fd00::2/64",
-        "gateway":"172.17.0.1","gateway6":null,"aliases":[],"gw_priority":0,"max_flows":null,"ports":[{PORT}]}}"#
+        "gateway":"172.17.0.1","gateway6":null,"aliases":[],"gw_priority":0,"max_flows":null,"links":[],"ports":[{PORT}]}}"#
     );
     Item::Endpoint(serde_json::from_str::<EndpointInfo>(&json).unwrap())
 }

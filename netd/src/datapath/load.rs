@@ -22,13 +22,15 @@ pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netd-ebpf.o"));
 
 /// The maps that are shared with the daemon before and after this one.
-const PINNED: [&str; 43] = [
+const PINNED: [&str; 45] = [
     "CONFIG",
     "NETWORKS",
     "BRIDGES",
     "BRIDGE_PORTS",
     "SLOTS",
     "TRUSTED_INTERFACES",
+    "ACCEPTED_MARKS",
+    "LINKS",
     "UPLINKS",
     "UPLINK_MACS",
     "RESERVED_PORTS",

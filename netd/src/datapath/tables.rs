@@ -10,7 +10,10 @@ use netd_common::{
     address::{Address, V4, V6},
     config::{ConfigFlags, DatapathConfig},
     counters::Traffic,
-    network::{BridgePort, Endpoint, IsolationKey, MasqueradeKey, Network, TrustedKey},
+    network::{
+        AcceptedMark, BridgePort, Endpoint, IsolationKey, LinkKey, MasqueradeKey, Network,
+        TrustedKey,
+    },
     published::{PublishedPort, PublishedPortKey, PublishedRangeKey},
 };
 
@@ -38,6 +41,8 @@ pub(super) struct Tables {
     isolation_sets: SyncedHash<IsolationKey, u32>,
     bridges: SyncedHash<u32, u32>,
     trusted_interfaces: SyncedHash<TrustedKey, u32>,
+    accepted_marks: SyncedHash<u32, AcceptedMark>,
+    links: SyncedHash<LinkKey, u32>,
     bridge_ports: SyncedHash<u32, BridgePort>,
     uplinks: SyncedHash<u32, u32>,
     uplink_macs: SyncedHash<u32, [u8; 6]>,
@@ -93,6 +98,8 @@ impl Tables {
             isolation_sets: synced(pins, "ISOLATION_SETS", Map::HashMap)?,
             bridges: synced(pins, "BRIDGES", Map::HashMap)?,
             trusted_interfaces: synced(pins, "TRUSTED_INTERFACES", Map::HashMap)?,
+            accepted_marks: synced(pins, "ACCEPTED_MARKS", Map::HashMap)?,
+            links: synced(pins, "LINKS", Map::HashMap)?,
             bridge_ports: synced(pins, "BRIDGE_PORTS", Map::HashMap)?,
             uplinks: synced(pins, "UPLINKS", Map::HashMap)?,
             uplink_macs: synced(pins, "UPLINK_MACS", Map::HashMap)?,
@@ -135,6 +142,11 @@ impl Tables {
     ) -> Result<(), DatapathError> {
         let flags = config.flags | wanted.config_flags();
         self.write_config(DatapathConfig { flags, ..config })?;
+        // Before a slot or a number is somebody else's.
+        self.links.remove_others(&wanted.links).map_err(map_error("LINKS"))?;
+        self.accepted_marks
+            .remove_others(&wanted.accepted_marks)
+            .map_err(map_error("ACCEPTED_MARKS"))?;
         self.count(&wanted.slots)?;
         let limits = &wanted.flow_limits;
         self.flow_limits.put_missing(limits).map_err(map_error("FLOW_LIMITS"))?;
@@ -156,6 +168,10 @@ impl Tables {
         self.kept_ports.put_missing(&wanted.kept_ports).map_err(map_error("KEPT_PORTS"))?;
         self.v4.put_missing(&wanted.v4, V4_NAMES)?;
         self.v6.put_missing(&wanted.v6, V6_NAMES)?;
+        self.accepted_marks
+            .put_missing(&wanted.accepted_marks)
+            .map_err(map_error("ACCEPTED_MARKS"))?;
+        self.links.put_missing(&wanted.links).map_err(map_error("LINKS"))?;
 
         self.v6.remove_others(&wanted.v6, V6_NAMES)?;
         self.v4.remove_others(&wanted.v4, V4_NAMES)?;

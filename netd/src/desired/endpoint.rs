@@ -108,6 +108,7 @@ impl Desired {
             aliases: request.aliases.clone(),
             gw_priority: request.gw_priority,
             max_flows: request.max_flows,
+            links: Vec::new(),
             ports: Vec::new(),
         };
         endpoint.ports = self.plan_ports_of(&endpoint, &request.ports, host, slots)?;

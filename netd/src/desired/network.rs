@@ -182,6 +182,8 @@ impl Desired {
             inhibit_ipv4: options.inhibit_ipv4,
             mss_clamp: options.mss_clamp,
             trusted_interfaces: options.trusted_interfaces,
+            direct_routing: false,
+            accept_mark: None,
             options: request.options,
             labels: request.labels,
             manager: Manager::Netd,

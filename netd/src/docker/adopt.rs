@@ -1,6 +1,7 @@
 //! Which networks and endpoints of ours a Docker host asks for. Pure.
 
 mod containers;
+mod links;
 mod networks;
 
 #[cfg(test)]
@@ -14,7 +15,7 @@ use super::{taken::Taken, view::View};
 use crate::{
     config::DockerConfig,
     desired::Desired,
-    model::{Endpoint, MacAddr, Network, SandboxRef},
+    model::{Endpoint, FirewallMark, MacAddr, Network, SandboxRef},
 };
 
 /// What adopting depends on beside Docker itself.
@@ -23,6 +24,10 @@ pub struct Facts {
     pub config: DockerConfig,
     /// Whether dockerd was told to masquerade docker0.
     pub ip_masq: bool,
+    /// Whether dockerd was told to let packets for the containers' own addresses in.
+    pub direct_routing: bool,
+    /// The mark with which dockerd was told to let packets in.
+    pub accept_mark: Option<FirewallMark>,
     /// The addresses of each bridge, by name.
     pub bridge_addresses: BTreeMap<String, Vec<IpNet>>,
     /// The links that are plugged into a bridge, by its name and the MAC address of their other end.
@@ -74,6 +79,7 @@ pub fn adopt(view: &View, desired: &Desired, facts: &Facts) -> Adopted {
         own_ports: Taken::default(),
         ports: Taken::default(),
         names: BTreeMap::new(),
+        endpoints: BTreeMap::new(),
         adopted: Adopted::default(),
     };
     for (owner, row) in desired.published_ports().filter(|(owner, _)| !desired.is_dockers(owner)) {
@@ -89,6 +95,7 @@ pub fn adopt(view: &View, desired: &Desired, facts: &Facts) -> Adopted {
     for (id, container) in containers {
         adopting.container(id, container);
     }
+    adopting.links();
     adopting.adopted
 }
 
@@ -110,6 +117,8 @@ struct Adopting<'a> {
     ports: Taken,
     /// Our names of networks, by Docker's id.
     names: BTreeMap<&'a str, String>,
+    /// Our names of endpoints, by Docker's id.
+    endpoints: BTreeMap<&'a str, String>,
     adopted: Adopted,
 }
 

@@ -39,8 +39,14 @@ pub fn conflicts(
 mod tests {
     use super::{Conflict, Settings, Signs, conflicts};
 
-    const QUIET: Settings =
-        Settings { iptables: false, ip6tables: Some(false), userland_proxy: false, ip_masq: true };
+    const QUIET: Settings = Settings {
+        iptables: false,
+        ip6tables: Some(false),
+        userland_proxy: false,
+        ip_masq: true,
+        allow_direct_routing: false,
+        accept_mark: None,
+    };
 
     #[test]
     fn what_dockerd_was_told_counts_before_what_it_has_left() {

@@ -4,6 +4,7 @@
 //! dockerd that is away changes nothing: the last view holds until it answers again.
 
 mod mirror;
+mod server;
 mod session;
 
 use std::{collections::BTreeSet, io, path::Path, sync::Arc, time::Duration};
@@ -21,6 +22,7 @@ use crate::{
     config::{DockerConfig, DockerMode},
     netlink::netfilter,
 };
+use server::Server;
 use session::Session;
 
 /// How soon a dockerd is looked for again.
@@ -131,9 +133,10 @@ async fn follow(config: DockerConfig, publisher: Publisher) {
     loop {
         match find(&config.host).await {
             Ok(Found::Elsewhere) => publisher.state(State::Elsewhere),
-            Ok(Found::Here(pid)) => {
+            Ok(Found::Here(server)) => {
+                let pid = server.pid();
                 let settings = pid.and_then(|pid| Settings::of(pid).ok()).flatten();
-                if let Err(error) = Session::run(&config.host, settings, &publisher).await {
+                if let Err(error) = Session::run(&config.host, server, settings, &publisher).await {
                     let why = error.to_string();
                     if matches!(publisher.0.borrow().state, State::Followed { .. }) {
                         info!(why, "dockerd is away; what it has made stays as it is");
@@ -153,29 +156,57 @@ async fn follow(config: DockerConfig, publisher: Publisher) {
 }
 
 enum Found {
-    /// It serves this host, as far as can be told; its process, where that can be seen.
-    Here(Option<i32>),
+    /// It serves this host, as far as can be told.
+    Here(Who),
     Elsewhere,
+}
+
+/// The process that answers, as far as it can be seen.
+#[derive(Debug)]
+enum Who {
+    Server(Server),
+    Process(Option<i32>),
+}
+
+impl Who {
+    fn pid(&self) -> Option<i32> {
+        match self {
+            Self::Server(server) => Some(server.pid()),
+            Self::Process(pid) => *pid,
+        }
+    }
+
+    /// Whether it is there to be asked.
+    fn listens(&self) -> bool {
+        match self {
+            Self::Server(server) => server.listens(),
+            Self::Process(_) => true,
+        }
+    }
 }
 
 /// Who listens there, and for which network namespace.
 async fn find(socket: &Path) -> io::Result<Found> {
+    if let Some(server) = Server::find(socket, processes(DOCKERD)?)? {
+        return Ok(Found::Here(Who::Server(server)));
+    }
+    if Path::new(SERVICE_MANAGER).exists() {
+        return Err(io::Error::other("no dockerd listens there"));
+    }
     let stream = UnixStream::connect(socket).await?;
-    // A service manager that listens on its behalf is of the same host.
     let Some(pid) = stream.peer_cred()?.pid().filter(|pid| *pid > 0) else {
-        return Ok(Found::Here(None));
+        return Ok(Found::Here(Who::Process(None)));
     };
     let netns = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/net"));
     let (own, other) = (netns("self")?, netns(&pid.to_string())?);
     if own != other {
         return Ok(Found::Elsewhere);
     }
-    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    if comm.trim_end() == DOCKERD {
-        return Ok(Found::Here(Some(pid)));
-    }
-    Ok(Found::Here(find_process()?))
+    Ok(Found::Here(Who::Process(find_process()?)))
 }
+
+/// Where systemd runs (sd_booted(3)), which may hold the socket on a dockerd's behalf.
+const SERVICE_MANAGER: &str = "/run/systemd/system";
 
 const DOCKERD: &str = "dockerd";
 const PROXY: &str = "docker-proxy";

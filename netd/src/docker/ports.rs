@@ -141,7 +141,8 @@ mod tests {
             port,
         });
         let everywhere: Vec<_> = everywhere.iter().map(|port| (Proto::Tcp, *port)).collect();
-        Ports { bindings: bindings.collect(), opened: everywhere.clone(), everywhere }
+        let opened = everywhere.clone();
+        Ports { bindings: bindings.collect(), opened, everywhere, exposed: Vec::new() }
     }
 
     #[track_caller]

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     str::FromStr,
 };
 
@@ -119,7 +119,14 @@ fn attached(
     };
     let name = required(resource.name, "Name")?;
     let attachments = BTreeMap::from([(network.to_owned(), attachment)]);
-    let starting = Container { name, is_started: false, sandbox: None, attachments, ports: None };
+    let starting = Container {
+        name,
+        is_started: false,
+        sandbox: None,
+        attachments,
+        ports: None,
+        links: Vec::new(),
+    };
     Ok(Some((container, starting)))
 }
 
@@ -128,8 +135,16 @@ fn attached(
 pub struct Inspected {
     /// None where it does not run.
     pub running: Option<Container>,
-    /// The ports that it will publish when it starts, as far as they need no choice.
-    pub planned: Ports,
+    /// What it will publish when it starts, as far as that needs no choice.
+    pub planned: Planned,
+}
+
+/// What a container was made with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Planned {
+    pub ports: Ports,
+    /// As [`Container::links`].
+    pub links: Vec<String>,
 }
 
 /// Reads a container.
@@ -137,14 +152,27 @@ pub struct Inspected {
 /// # Errors
 /// As [`network`].
 pub fn container(mut answer: ContainerInspectResponse) -> Result<Inspected, ReadError> {
-    let config = answer.host_config.take();
-    let wanted = config.and_then(|config| config.port_bindings).unwrap_or_default();
-    Ok(Inspected { planned: planned(&wanted)?, running: running(answer, wanted)? })
+    let host = answer.host_config.take().unwrap_or_default();
+    let wanted = host.port_bindings.unwrap_or_default();
+    let exposed = answer.config.take().and_then(|config| config.exposed_ports).unwrap_or_default();
+    let exposed = exposed.iter().map(|key| container_port(key)).collect::<Result<Vec<_>, _>>()?;
+    let links: Vec<String> = host.links.iter().flatten().filter_map(|it| linked(it)).collect();
+    let planned = Planned { ports: planned(&wanted, &exposed)?, links: links.clone() };
+    let running = running(answer, wanted, exposed)?;
+    let running = running.map(|container| Container { links, ..container });
+    Ok(Inspected { running, planned })
+}
+
+/// The container that a link leads to: `/CONTAINER:/OWN_NAME/ALIAS`.
+fn linked(link: &str) -> Option<String> {
+    let name = link.split(':').next()?.trim_start_matches('/');
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 fn running(
     answer: ContainerInspectResponse,
     wanted: PortMap,
+    exposed: Vec<(Proto, u16)>,
 ) -> Result<Option<Container>, ReadError> {
     let state = answer.state.unwrap_or_default();
     // One that is restarted for ever is "running" between two lives as well, without a process.
@@ -162,7 +190,8 @@ fn running(
         name: required(answer.name, "Name")?.trim_start_matches('/').to_owned(),
         sandbox: settings.sandbox_key.map(|path| Sandbox { path, pid }),
         attachments,
-        ports: Some(ports(settings.ports.unwrap_or_default(), wanted)?),
+        ports: Some(ports(settings.ports.unwrap_or_default(), wanted, exposed)?),
+        links: Vec::new(),
     }))
 }
 
@@ -193,17 +222,11 @@ fn attachment(endpoint: EndpointSettings) -> Result<Option<(String, Attachment)>
 }
 
 /// What is asked for by a number: of the host's other ports Docker chooses one at each start.
-fn planned(wanted: &PortMap) -> Result<Ports, ReadError> {
+fn planned(wanted: &PortMap, exposed: &[(Proto, u16)]) -> Result<Ports, ReadError> {
     let mut exact = PortMap::new();
     for (key, bindings) in wanted {
-        let is_number = |binding: &&PortBinding| {
-            binding
-                .host_port
-                .as_deref()
-                .is_some_and(|port| port.parse::<u16>().is_ok_and(|it| it != 0))
-        };
         let mut bound = Vec::new();
-        for binding in bindings.iter().flatten().filter(is_number) {
+        for binding in bindings.iter().flatten().filter(|it| is_number(it)) {
             bound.push(binding.clone());
             if binding.host_ip.as_deref().unwrap_or("").is_empty() {
                 let host_ip = Some("::".to_owned());
@@ -212,17 +235,42 @@ fn planned(wanted: &PortMap) -> Result<Ports, ReadError> {
         }
         exact.insert(key.clone(), Some(bound));
     }
-    ports(exact, wanted.clone())
+    ports(exact, wanted.clone(), exposed.to_vec())
 }
 
 /// What is bound, and what was asked for.
-fn ports(bound: PortMap, wanted: PortMap) -> Result<Ports, ReadError> {
+fn ports(bound: PortMap, wanted: PortMap, exposed: Vec<(Proto, u16)>) -> Result<Ports, ReadError> {
     let is_published = |(_, bindings): &(&String, &Option<Vec<PortBinding>>)| bindings.is_some();
     let opened = bound.iter().chain(&wanted).filter(is_published);
     let mut opened = opened.map(|(key, _)| container_port(key)).collect::<Result<Vec<_>, _>>()?;
     opened.sort_unstable();
     opened.dedup();
-    Ok(Ports { bindings: bindings(bound)?, everywhere: everywhere(wanted)?, opened })
+    // dockerd does not bind them for a container without IPv6: it has no rule that could lead there.
+    let named = named_v6(&wanted);
+    let mut bindings = bindings(bound)?;
+    bindings.extend(self::bindings(named)?);
+    bindings.sort_unstable();
+    bindings.dedup();
+    Ok(Ports { bindings, everywhere: everywhere(wanted)?, opened, exposed })
+}
+
+/// What is asked for at an IPv6 address, by number.
+fn named_v6(wanted: &PortMap) -> PortMap {
+    let is_named = |binding: &&PortBinding| {
+        let address = binding.host_ip.as_deref().and_then(|text| text.parse::<Ipv6Addr>().ok());
+        address.is_some_and(|address| !address.is_unspecified()) && is_number(binding)
+    };
+    let named = wanted.iter().map(|(key, bindings)| {
+        let bindings = bindings.iter().flatten().filter(is_named).cloned();
+        (key.clone(), Some(bindings.collect()))
+    });
+    named.collect()
+}
+
+/// Whether Docker has no choice.
+fn is_number(binding: &PortBinding) -> bool {
+    let port = binding.host_port.as_deref().and_then(|port| port.parse::<u16>().ok());
+    port.is_some_and(|port| port != 0)
 }
 
 fn bindings(ports: PortMap) -> Result<Vec<Binding>, ReadError> {

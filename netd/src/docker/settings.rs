@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, fs, io, os::linux::fs::MetadataExt as _, path::
 
 use serde_json::Value;
 
+use crate::model::FirewallMark;
+
 /// Where dockerd looks for its file when nobody names one.
 const DEFAULT_FILE: &str = "/etc/docker/daemon.json";
 
@@ -19,6 +21,10 @@ pub struct Settings {
     pub userland_proxy: bool,
     /// Whether docker0's containers are masqueraded: the API says no wherever iptables are off.
     pub ip_masq: bool,
+    /// Published ports are reached at the containers' own addresses too, from every device (since Docker 28).
+    pub allow_direct_routing: bool,
+    /// What the host's firewall has marked so enters at any port (since Docker 28).
+    pub accept_mark: Option<FirewallMark>,
 }
 
 impl Settings {
@@ -54,11 +60,17 @@ impl Settings {
             let flag = flags.get(name).map(|value| is_true(value));
             flag.or_else(|| file.get(name).and_then(Value::as_bool))
         };
+        let text = |name: &str| {
+            let flag = flags.get(name).map(String::as_str);
+            flag.or_else(|| file.get(name).and_then(Value::as_str))
+        };
         Self {
             iptables: option("iptables").unwrap_or(true),
             ip6tables: option("ip6tables"),
             userland_proxy: option("userland-proxy").unwrap_or(true),
             ip_masq: option("ip-masq").unwrap_or(true),
+            allow_direct_routing: option("allow-direct-routing").unwrap_or(false),
+            accept_mark: text("bridge-accept-fwmark").and_then(|text| text.parse().ok()),
         }
     }
 }
@@ -79,6 +91,9 @@ fn started(pid: i32) -> io::Result<i64> {
     Ok(boot + ticks / TICKS + 1)
 }
 
+/// Of the options that are looked at, those with a value.
+const WITH_VALUE: [&str; 2] = ["config-file", "bridge-accept-fwmark"];
+
 /// Options as Docker takes them: `--name`, `--name=value`, `--name value`, where flags without a value are true.
 fn flags(arguments: &[String]) -> BTreeMap<String, String> {
     let mut flags = BTreeMap::new();
@@ -87,7 +102,9 @@ fn flags(arguments: &[String]) -> BTreeMap<String, String> {
         let Some(option) = argument.strip_prefix("--") else { continue };
         let (name, value) = match option.split_once('=') {
             Some((name, value)) => (name, value.to_owned()),
-            None if option == "config-file" => (option, rest.next().cloned().unwrap_or_default()),
+            None if WITH_VALUE.contains(&option) => {
+                (option, rest.next().cloned().unwrap_or_default())
+            }
             None => (option, "true".to_owned()),
         };
         flags.insert(name.to_owned(), value);
@@ -127,5 +144,24 @@ mod tests {
         );
         check("dockerd --iptables", r#"{"ip6tables": true}"#, ([true, true, true], Some(true)));
         check("dockerd", "{", ([true, true, true], None));
+    }
+
+    #[test]
+    fn what_may_enter_is_read_from_either() {
+        let read = |line: &str, file: &str| {
+            let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let settings = Settings::new(&flags(&arguments), file);
+            (settings.allow_direct_routing, settings.accept_mark.map(|mark| mark.to_string()))
+        };
+        let mark = Some("0x2/0x3".to_owned());
+        assert_eq!(read("dockerd", ""), (false, None));
+        assert_eq!(read("dockerd --bridge-accept-fwmark=2/3", ""), (false, mark.clone()));
+        assert_eq!(read("dockerd --bridge-accept-fwmark 2/3 --debug", ""), (false, mark.clone()));
+        let file = r#"{"allow-direct-routing": true, "bridge-accept-fwmark": "0x2/0x3"}"#;
+        assert_eq!(read("dockerd", file), (true, mark));
+        assert_eq!(
+            read("dockerd --allow-direct-routing --bridge-accept-fwmark=x", ""),
+            (true, None)
+        );
     }
 }

@@ -57,6 +57,8 @@ pub struct Container {
     pub attachments: BTreeMap<String, Attachment>,
     /// While it starts, what it was made with and needs no choice; not known if nobody has seen it before.
     pub ports: Option<Ports>,
+    /// The containers that it is linked to, by name.
+    pub links: Vec<String>,
 }
 
 /// Where a container's network namespace is found.
@@ -88,6 +90,8 @@ pub struct Ports {
     pub everywhere: Vec<(Proto, u16)>,
     /// All container ports that are published, whether or not a port of the host is bound.
     pub opened: Vec<(Proto, u16)>,
+    /// All container ports that those may ask for who are linked to it.
+    pub exposed: Vec<(Proto, u16)>,
 }
 
 /// A port of the host that leads to one of the container.

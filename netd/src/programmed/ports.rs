@@ -1,5 +1,7 @@
 //! Published ports as map entries: one for a single port, at most 30 for a range of any size.
 
+use std::net::IpAddr;
+
 use netd_common::{
     address::{Address, Port},
     header::proto,
@@ -7,7 +9,7 @@ use netd_common::{
 };
 
 use super::{FamilyContents, HostFacts};
-use crate::model::{Endpoint, GatewayMode, HostIp, Network, Proto};
+use crate::model::{Endpoint, Family, GatewayMode, HostIp, Network, Proto, PublishedPort};
 
 /// Adds the published ports of an endpoint whose address of this family is `addr`.
 pub(super) fn publish<A: Address>(
@@ -19,18 +21,12 @@ pub(super) fn publish<A: Address>(
 ) {
     let subnet = network.subnets.iter().find(|subnet| A::from_ip(subnet.subnet.addr()).is_some());
     let mode = subnet.map(|subnet| subnet.gateway_mode).unwrap_or_default();
-    let is_trusting = host.trusts_every_uplink || !network.trusted_interfaces.is_empty();
+    let is_trusting = host.trusts_every_uplink
+        || network.direct_routing
+        || !network.trusted_interfaces.is_empty();
     let is_direct = mode == GatewayMode::Routed || is_trusting;
     for port in &endpoint.ports {
-        let value = published::PublishedPort {
-            addr,
-            port: Port::new(port.port),
-            host_port: Port::new(port.host_port),
-            network: network.number,
-            flags: if network.manager.is_netd() { PublishedFlags::KEPT } else { 0 },
-            slot: port.slot,
-            endpoint_slot: endpoint.slot,
-        };
+        let value = value(network, endpoint, port, addr);
         let host_ports = (port.host_port, port.host_port_end);
         for host_addr in host_addresses::<A>(host, &port.host_ip).filter(|_| mode.translates()) {
             publish_on(contents, (host_addr, port.proto), host_ports, value);
@@ -39,6 +35,46 @@ pub(super) fn publish<A: Address>(
             let value = published::PublishedPort { host_port: value.port, ..value };
             publish_on(contents, (addr, port.proto), (port.port, port.port_end), value);
         }
+    }
+}
+
+/// Adds the published ports of an endpoint without an address of this family, as far as the host itself can be led to
+/// its address of the other one: from IPv6 to IPv4.
+pub(super) fn publish_for_host<A: Address>(
+    contents: &mut FamilyContents<A>,
+    host: &HostFacts,
+    network: &Network,
+    endpoint: &Endpoint,
+) {
+    let subnet = network.subnet(Family::Ipv4);
+    let translates = subnet.is_some_and(|subnet| subnet.gateway_mode.translates());
+    let mapped = endpoint.ipv4.map(|net| IpAddr::V6(net.addr().to_ipv6_mapped()));
+    let Some(addr) = mapped.and_then(A::from_ip).filter(|_| translates) else { return };
+    for port in &endpoint.ports {
+        let value = value(network, endpoint, port, addr);
+        let value =
+            published::PublishedPort { flags: value.flags | PublishedFlags::FOR_HOST, ..value };
+        for host_addr in host_addresses::<A>(host, &port.host_ip) {
+            let host_ports = (port.host_port, port.host_port_end);
+            publish_on(contents, (host_addr, port.proto), host_ports, value);
+        }
+    }
+}
+
+fn value<A: Address>(
+    network: &Network,
+    endpoint: &Endpoint,
+    port: &PublishedPort,
+    addr: A,
+) -> published::PublishedPort<A> {
+    published::PublishedPort {
+        addr,
+        port: Port::new(port.port),
+        host_port: Port::new(port.host_port),
+        network: network.number,
+        flags: if network.manager.is_netd() { PublishedFlags::KEPT } else { 0 },
+        slot: port.slot,
+        endpoint_slot: endpoint.slot,
     }
 }
 

@@ -10,7 +10,7 @@ use netd_common::address::{Address, V4, V6};
 use super::{HostFacts, ports::host_addresses};
 use crate::{
     desired::Desired,
-    model::{Endpoint, Proto},
+    model::{Endpoint, Family, Proto},
 };
 
 /// The published ports of the host.
@@ -43,9 +43,13 @@ impl Targets {
         let Some(network) = desired.networks.get(&endpoint.network) else { return };
         let of_family = |ip: &IpAddr| A::from_ip(*ip).is_some();
         let container = endpoint.addresses().map(|net| net.addr()).find(of_family);
-        let subnet = network.subnets.iter().find(|subnet| of_family(&subnet.subnet.addr()));
-        let translates = subnet.is_some_and(|subnet| subnet.gateway_mode.translates());
-        let Some(container) = container.filter(|_| translates) else { return };
+        // One that has IPv4 only is reached from IPv6 as well.
+        let container = container.or(endpoint.ipv4.map(|net| net.addr().into()));
+        let Some(container) = container else { return };
+        let subnet = network.subnet(Family::of(container));
+        if !subnet.is_some_and(|subnet| subnet.gateway_mode.translates()) {
+            return;
+        }
         for port in &endpoint.ports {
             let target = Target {
                 host_port: port.host_port,

@@ -3,18 +3,21 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use netd_common::{
-    address::{Address, V4, V6},
+    address::{Address, Port, V4, V6},
     config::ConfigFlags,
-    network::{self, FamilyFlags, HostAddressFlags, NetworkFlags, UNKNOWN_NETNS},
-    published::{self, PublishedPortKey},
+    network::{
+        self, AcceptedMark, FamilyFlags, HostAddressFlags, LinkKey, NetworkFlags, TrustedKey,
+        UNKNOWN_NETNS,
+    },
+    published::{self, PublishedFlags, PublishedPortKey},
 };
 
-use super::{FamilyContents, HostFacts, Programmed};
+use super::{FamilyContents, HostFacts, Programmed, Targets};
 use crate::{
     desired::Desired,
     model::{
-        Endpoint, GatewayMode, HostIp, MacAddr, Manager, NatMode, Network, Proto, PublishedPort,
-        SandboxRef, Subnet,
+        Endpoint, GatewayMode, HostIp, Link, MacAddr, Manager, NatMode, Network, Proto,
+        PublishedPort, SandboxRef, Subnet,
     },
 };
 
@@ -49,6 +52,8 @@ fn network(name: &str, number: u16, subnets: &[&str]) -> Network {
         nat: None,
         nptv6: None,
         inhibit_ipv4: false,
+        direct_routing: false,
+        accept_mark: None,
         mss_clamp: None,
         trusted_interfaces: Vec::new(),
         options: BTreeMap::new(),
@@ -73,6 +78,7 @@ fn endpoint(name: &str, network: &str, slot: u32, ports: Vec<PublishedPort>) -> 
         gateway6: None,
         aliases: Vec::new(),
         gw_priority: 0,
+        links: Vec::new(),
         max_flows: None,
         ports,
     }
@@ -323,4 +329,57 @@ fn a_sandbox_has_the_number_of_its_namespace_or_else_none_of_the_kernels() {
     check(&[("veth-web", 0), ("veth-web-back", 0), ("veth-db", 3)], [0, 3]);
     check(&[("veth-web-back", 9)], [9, UNKNOWN_NETNS | 7]);
     check(&[], [UNKNOWN_NETNS | 5, UNKNOWN_NETNS | 7]);
+}
+
+#[test]
+fn from_ipv6_the_host_is_led_to_who_has_ipv4_only() {
+    let rows = vec![port("*", (8080, 8080), 80), port("2001:db8::1", (8081, 8081), 81)];
+    let mut desired = Desired::default();
+    desired.insert_network(network("front", 3, &["10.1.0.0/24"]));
+    let web = Endpoint { ipv6: None, ..endpoint("web", "front", 1, rows) };
+    desired.insert_endpoint(web);
+    let programmed = Programmed::new(&desired, &HostFacts::default());
+    let led: Vec<_> = programmed
+        .v6
+        .published_ports
+        .iter()
+        .map(|(key, value)| (key.port.number(), value.addr.to_mapped_v4(), value.flags))
+        .collect();
+    let (web, flags) = (V4::from_ip("10.1.0.2".parse().unwrap()), PublishedFlags::KEPT);
+    let flags = flags | PublishedFlags::FOR_HOST;
+    assert_eq!(led, [(8080, web, flags), (8081, web, flags)]);
+    assert_eq!(programmed.v4.published_ports.len(), 1);
+    let targets = Targets::new(&desired, &HostFacts::default());
+    let found = |asked: &str| targets.find(Proto::Tcp, asked.parse().unwrap());
+    assert_eq!(found("[2001:db8::1]:8081"), "10.1.0.2:81".parse().ok());
+    assert_eq!(found("[2001:db8::2]:8081"), None);
+    assert_eq!(found("[::1]:8080"), "10.1.0.2:80".parse().ok());
+}
+
+#[test]
+fn marks_links_and_direct_routing_are_those_of_dockers_networks() {
+    let mut desired = Desired::default();
+    let accept_mark = "2/3".parse().ok();
+    let quiet = network("quiet", 3, &["10.1.0.0/24", "fd00:1::/64"]);
+    desired.insert_network(Network { direct_routing: true, accept_mark, icc: false, ..quiet });
+    desired.insert_network(network("back", 4, &["10.2.0.0/24"]));
+    let link = |to: &str| Link { endpoint: to.to_owned(), proto: Proto::Udp, port: 53 };
+    let web = endpoint("web", "quiet", 1, vec![port("*", (8080, 8080), 80)]);
+    desired.insert_endpoint(Endpoint { links: vec![link("dns"), link("gone")], ..web });
+    desired.insert_endpoint(endpoint("dns", "quiet", 2, Vec::new()));
+    let host = HostFacts {
+        ifindexes: [("br-quiet".to_owned(), 10)].into(),
+        uplinks: [(2, true)].into(),
+        ..HostFacts::default()
+    };
+    let programmed = Programmed::new(&desired, &host);
+    let mark = AcceptedMark { value: 2, mask: 3 };
+    assert_eq!(programmed.accepted_marks, [(3, mark)].into());
+    let trusted: Vec<_> = programmed.trusted_interfaces.keys().collect();
+    assert_eq!(trusted, [&TrustedKey { ifindex: 2, network: 3 }]);
+    let (port, proto) = (Port::new(53), 17);
+    let key = LinkKey { from: 1, to: 2, port, proto, reserved: 0 };
+    assert_eq!(programmed.links, [(key, 1)].into());
+    // At the container's own address too.
+    assert_eq!(programmed.v4.published_ports.len(), 2);
 }

@@ -176,6 +176,18 @@ fn docker_28_and_netd_are_restarted_in_any_order() {
 }
 
 #[test]
+fn a_dockerd_that_ends_does_not_wait_for_netd() {
+    let mut host = DockerHost::new(Release::New);
+    host.known_network("bridge");
+    let log = host.stop_docker();
+    // So it says when somebody has kept listening for as long as it waits.
+    assert!(!log.contains("Error shutting down http server"), "{log}");
+    eventually("netd says that it is away", || {
+        host.world.netd("docker status --json").json()["state"] == "away"
+    });
+}
+
+#[test]
 fn a_restart_without_live_restore_ends_the_containers() {
     let mut host = DockerHost::new(Release::New);
     let web = host.container("web", "-p 8080:80 --restart always");

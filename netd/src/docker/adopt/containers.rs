@@ -66,7 +66,7 @@ impl<'a> Adopting<'a> {
     fn endpoint(
         &mut self,
         (id, container): (&str, &Container),
-        attachment: &Attachment,
+        attachment: &'a Attachment,
         network: &Network,
         link: &HostLink,
         part: Part,
@@ -107,8 +107,10 @@ impl<'a> Adopting<'a> {
             aliases: attachment.aliases.clone(),
             gw_priority: attachment.gw_priority,
             max_flows: known.and_then(|known| known.max_flows),
+            links: Vec::new(),
             ports,
         };
+        self.endpoints.insert(&attachment.endpoint_id, name.clone());
         self.adopted.endpoints.insert(name, endpoint);
     }
 

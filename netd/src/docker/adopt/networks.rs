@@ -113,6 +113,8 @@ impl<'a> Adopting<'a> {
             inhibit_ipv4: options.inhibit_ipv4,
             mss_clamp: options.mss_clamp,
             trusted_interfaces: options.trusted_interfaces,
+            direct_routing: self.facts.direct_routing,
+            accept_mark: self.facts.accept_mark,
             options: docker.options.clone(),
             labels: docker.labels.clone(),
             manager: Manager::Docker,

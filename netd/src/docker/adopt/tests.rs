@@ -62,7 +62,9 @@ fn container(name: &str, digits: &str) -> Container {
             bindings: vec![binding("0.0.0.0"), binding("::")],
             everywhere: published.clone(),
             opened: published,
+            exposed: vec![(Proto::Tcp, 80)],
         }),
+        links: Vec::new(),
     }
 }
 
@@ -239,4 +241,36 @@ fn what_nothing_is_known_of_stays_as_it_is() {
         View { unknown: BTreeSet::from([id('1')]), ..view(vec![networks[1].clone()], vec![]) };
     let second = adopt(&now, &state, &facts(&now));
     assert_eq!((&second.networks, &second.endpoints), (&first.networks, &first.endpoints));
+}
+
+#[test]
+fn links_lead_to_what_is_exposed_where_docker0_has_no_icc() {
+    let docker0 = [("com.docker.network.bridge.name", "docker0")];
+    let quiet = [("com.docker.network.bridge.enable_icc", "false")];
+    let networks = || {
+        vec![
+            network('1', "bridge", &["172.21.0.0/16"], &docker0),
+            network('3', "quiet", &["172.23.0.0/16"], &quiet),
+        ]
+    };
+    let links = |icc: Option<bool>| {
+        let mut client = container("client", "13");
+        client.attachments.get_mut(&id('1')).unwrap().mac = mac('4');
+        client.attachments.get_mut(&id('3')).unwrap().mac = mac('5');
+        client.links = vec!["db".to_owned(), "gone".to_owned()];
+        let mut db = container("db", "13");
+        db.ports.as_mut().unwrap().exposed = vec![(Proto::Tcp, 6379), (Proto::Udp, 53)];
+        let view = view(networks(), vec![db, client, container("other", "1")]);
+        let mut facts = facts(&view);
+        facts.config.icc = icc;
+        let adopted = adopt(&view, &Desired::default(), &facts);
+        let links = adopted
+            .endpoints
+            .values()
+            .flat_map(|it| it.links.iter().map(move |link| format!("{} -> {link}", it.name)));
+        links.collect::<Vec<_>>()
+    };
+    assert_eq!(links(None), Vec::<String>::new());
+    // And back, nothing; nor on another network, where a link is a name.
+    assert_eq!(links(Some(false)), ["client -> db:6379/tcp", "client -> db:53/udp"]);
 }

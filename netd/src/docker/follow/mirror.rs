@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::docker::{
-    read::{Attached, Inspected},
-    view::{Container, Network, Ports, View},
+    read::{Attached, Inspected, Planned},
+    view::{Container, Network, View},
 };
 
 /// Something that dockerd can be asked for, by id.
@@ -50,8 +50,8 @@ pub(super) enum Event {
 #[derive(Debug, Default)]
 pub(super) struct Mirror {
     view: View,
-    /// The ports that containers will publish when they start, by id.
-    planned: BTreeMap<String, Ports>,
+    /// What containers will publish when they start, by id.
+    planned: BTreeMap<String, Planned>,
     /// What is to be asked for.
     stale: BTreeSet<Object>,
     /// What has been asked for, and whether something has happened to it since.
@@ -158,7 +158,8 @@ impl Mirror {
             let planned = self.planned.get(&container).cloned();
             let known = self.view.containers.entry(container).or_insert_with(|| Container {
                 attachments: BTreeMap::new(),
-                ports: planned,
+                ports: planned.as_ref().map(|planned| planned.ports.clone()),
+                links: planned.map(|planned| planned.links).unwrap_or_default(),
                 ..starting.clone()
             });
             for (network, attachment) in starting.attachments {
@@ -187,9 +188,10 @@ impl Mirror {
         // It was made with them, whatever has become of it since.
         self.planned.insert(id.to_owned(), planned);
         if !is_answered {
-            let planned = self.planned.get(id);
-            if let Some(starting) = self.view.containers.get_mut(id).filter(|it| !it.is_started) {
-                starting.ports = planned.cloned();
+            let starting = self.view.containers.get_mut(id).filter(|it| !it.is_started);
+            if let (Some(starting), Some(planned)) = (starting, self.planned.get(id)) {
+                starting.ports = Some(planned.ports.clone());
+                starting.links.clone_from(&planned.links);
             }
             return;
         }
@@ -210,10 +212,13 @@ impl Mirror {
         self.useless.insert(object.clone())
     }
 
-    /// Puts questions again whose answers were of no use.
+    /// Puts questions again whose answers were of no use, and those about links: `docker rm --link` is no event.
     pub(super) fn ask_again(&mut self) {
-        let again = self.useless.iter().filter(|object| !self.asked.contains_key(object));
-        self.stale.extend(again.cloned());
+        let linked = self.view.containers.iter();
+        let linked = linked.filter(|(_, it)| it.is_started && !it.links.is_empty());
+        let linked = linked.map(|(id, _)| Object::Container(id.clone()));
+        let again = self.useless.iter().cloned().chain(linked);
+        self.stale.extend(again.filter(|object| !self.asked.contains_key(object)));
     }
 
     fn is_stale(&mut self, object: Object) {

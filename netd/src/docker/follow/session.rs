@@ -21,7 +21,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    Publisher, State, conflicts,
+    Publisher, State, Who, conflicts,
     mirror::{Event, Mirror, Object},
 };
 use crate::{
@@ -42,6 +42,9 @@ const GREETING: Duration = Duration::from_secs(10);
 /// How soon a question is put again whose answer was of no use.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
+/// How often a look is taken whether dockerd is about to end.
+const LOOK_AFTER: Duration = Duration::from_millis(250);
+
 /// The status of an answer about what is not there.
 const NOT_FOUND: u16 = 404;
 
@@ -54,6 +57,8 @@ pub(super) enum SessionError {
     Silent,
     #[error("Docker's events have ended")]
     EventsEnded,
+    #[error("dockerd is about to end")]
+    Ending,
 }
 
 /// Why an answer about one object is of no use.
@@ -77,6 +82,7 @@ pub(super) struct Session<'a> {
     version: String,
     settings: Option<Settings>,
     publisher: &'a Publisher,
+    who: Who,
     mirror: Mirror,
 }
 
@@ -84,6 +90,7 @@ impl<'a> Session<'a> {
     /// Follows until dockerd goes, or begins to do netd's work itself.
     pub(super) async fn run(
         socket: &Path,
+        who: Who,
         settings: Option<Settings>,
         publisher: &'a Publisher,
     ) -> Result<(), SessionError> {
@@ -113,7 +120,7 @@ impl<'a> Session<'a> {
         // Listening begins before anything is listed, so that nothing falls between.
         let (events, _pump) = listen(&docker);
         let mirror = Mirror::new(list(&docker).await?.into_iter());
-        let mut session = Self { docker, version, settings, publisher, mirror };
+        let mut session = Self { docker, version, settings, publisher, who, mirror };
         session.follow(events).await
     }
 
@@ -124,6 +131,8 @@ impl<'a> Session<'a> {
         let mut asked = FuturesUnordered::new();
         let mut again = interval(ASK_AGAIN_AFTER);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval(LOOK_AFTER);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             for object in self.mirror.ask() {
                 asked.push(ask(self.docker.clone(), object));
@@ -157,6 +166,10 @@ impl<'a> Session<'a> {
                     }
                 },
                 _ = again.tick() => self.mirror.ask_again(),
+                // It would wait for us.
+                _ = look.tick() => if !self.who.listens() {
+                    return Err(SessionError::Ending);
+                },
             }
         }
     }

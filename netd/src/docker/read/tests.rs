@@ -100,7 +100,7 @@ fn who_has_no_network_of_his_own_publishes_nothing() {
         let stopped = captured::<ContainerInspectResponse>(version, "container-docker0-stopped");
         let stopped = container(stopped).unwrap();
         assert_eq!(stopped.running, None, "{version}");
-        let planned = stopped.planned.bindings;
+        let planned = stopped.planned.ports.bindings;
         assert!(planned.iter().any(|it| (it.host_port, it.port) == (8080, 80)), "{planned:?}");
     }
 }
@@ -140,4 +140,21 @@ fn nonsense_is_an_error_that_names_it() {
         wrong("NetworkID", "../etc"),
     );
     check_nonsense(|it| it["Name"] = "".into(), ReadError::Missing { field: "Name" });
+}
+
+#[test]
+fn links_and_exposed_ports_are_read() {
+    let answer = serde_json::json!({
+        "Name": "/client",
+        "State": { "Running": true, "Pid": 7 },
+        "HostConfig": { "Links": ["/db:/client/cache", "/web:/client/web"] },
+        "Config": { "ExposedPorts": { "80/tcp": {}, "53/udp": {} } },
+    });
+    let read = container(serde_json::from_value(answer).unwrap()).unwrap();
+    let running = read.running.unwrap();
+    assert_eq!(running.links, ["db", "web"]);
+    assert_eq!(read.planned.links, running.links);
+    let mut exposed = running.ports.unwrap().exposed;
+    exposed.sort_unstable();
+    assert_eq!(exposed, [(Proto::Tcp, 80), (Proto::Udp, 53)]);
 }

@@ -1,11 +1,11 @@
 //! Docker's own integration tests of what packets do (`integration/networking` of moby 29), each by its name, with
 //! netd in the place of iptables and of the proxy. They are written anew: what is asked is theirs.
 //!
-//! Not here: TestAcceptFwMark, since netd's programs see a packet before any rule could have marked it (row M7: a
-//! device is trusted instead); and what dockerd does alone, whoever programs packets (`resolvconf_test.go`,
+//! Not here: what dockerd does alone, whoever programs packets (`resolvconf_test.go`,
 //! `etchosts_test.go`, `mac_addr_test.go`).
 
 mod bridge;
+mod links;
 mod port_mapping;
 
 use std::net::{IpAddr, SocketAddr};

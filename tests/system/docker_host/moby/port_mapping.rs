@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use netd_tests::{
     clients::{answers_udp, ask_udp, pings, pings_at_once},
     condition::eventually,
+    docker::{DockerHost, FOR_NETD, Release},
     family::Family,
     servers,
     topology::{UPLINK, at},
@@ -72,18 +73,24 @@ fn test_port_mapped_hairpin_udp() {
 
 #[test]
 fn test_proxy_4_to_6() {
-    // A port of ::1 alone, which Docker's own rules never reach, of a container that has IPv6 and of one that has not.
+    // IPv6 addresses of the host for a container that has IPv4 only: rules never lead there, sockets do.
     let host = host();
-    create_network(&host, "six", 1, "");
-    let six = host.container("six", "--network six -p [::1]:8080:80");
-    let _six = servers::nginx(&six.namespace, &[80]);
-    host.published("six");
-    let four = host.container("four", "-p 8081:80");
-    let _four = servers::nginx(&four.namespace, &[80]);
-    host.published("four");
-    assert_eq!(fetched(&host.world.host, "[::1]", 8080).server, six.namespace.name());
-    assert_eq!(fetched(&host.world.host, "[::1]", 8081).server, four.namespace.name());
-    closed(&host.world.host, at(Family::V6.host(), 8080));
+    host.docker("network create ipv4net").ok();
+    let own = Family::V6.host();
+    let options = format!("--network ipv4net -p [::1]:8080:80 -p [{own}]:8081:80 -p 8082:80");
+    let server = host.container("server", &options);
+    let _nginx = servers::nginx(&server.namespace, &[80]);
+    host.published("server");
+    let local = &host.world.host;
+    let own = format!("[{own}]");
+    for (address, port) in [("[::1]", 8080), (own.as_str(), 8081), ("[::1]", 8082), (&own, 8082)] {
+        let page = fetched(local, address, port);
+        assert_eq!(page.server, server.namespace.name(), "{address}:{port}");
+    }
+    closed(local, at(Family::V6.host(), 8080));
+    closed(local, "[::1]:8081".parse().unwrap());
+    // No packet can be translated so.
+    closed(&host.world.client, at(Family::V6.host(), 8081));
 }
 
 #[test]
@@ -184,6 +191,53 @@ fn test_direct_routing_open_ports() {
             assert_eq!(answers(&world.client, own), expected[2], "{mode} {family}");
         }
     }
+}
+
+#[test]
+fn test_accept_fw_mark() {
+    let mut host = DockerHost::without_daemons(Release::New);
+    // Debian's dockerd does not know the option yet.
+    host.configure_netd("accept_mark = \"2/3\"");
+    host.world.daemon.start();
+    host.start_docker(FOR_NETD);
+    let trusted = format!("-o com.docker.network.bridge.trusted_host_interfaces={UPLINK}");
+    create_network(&host, "front", 1, &trusted);
+    create_network(&host, "back", 2, "");
+    // Nothing is published.
+    let [front, back] = ["front", "back"].map(|name| {
+        let container = host.container(name, &format!("--network {name}"));
+        host.known(name);
+        container
+    });
+    let _servers = [&front, &back].map(|it| servers::nginx(&it.namespace, &[80]));
+    let client = &host.world.client;
+    for number in [1, 2] {
+        host.world.route_client_to_containers(number);
+    }
+    let check = |is_marked: bool| {
+        for family in Family::BOTH {
+            let to = address(&host, &front, "front", family == Family::V6);
+            assert_eq!(pings_at_once(client, to), is_marked, "{to}");
+            if is_marked {
+                let page = reached(client, at(to, 80));
+                assert_eq!(
+                    (page.server.as_str(), page.client),
+                    (front.namespace.name(), family.client())
+                );
+            } else {
+                closed(client, at(to, 80));
+            }
+            // The other network does not trust the device.
+            closed(client, at(address(&host, &back, "back", family == Family::V6), 80));
+        }
+    };
+    check(false);
+    for family in Family::BOTH {
+        let iptables = family.pick("iptables", "ip6tables");
+        let rule = format!("-t mangle -A PREROUTING -i {UPLINK} -j MARK --set-mark 6");
+        host.world.host.run(&format!("{iptables} {rule}")).ok();
+    }
+    check(true);
 }
 
 #[test]

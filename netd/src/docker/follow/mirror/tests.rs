@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::{Attached, Event, Inspected, Mirror, Object};
+use super::{Attached, Event, Inspected, Mirror, Object, Planned};
 use crate::{
     docker::view::{Attachment, Container, Network, Ports},
     model::Proto,
@@ -36,13 +36,15 @@ fn container(name: &str, endpoint: &str, is_started: bool) -> Container {
         sandbox: None,
         attachments: BTreeMap::from([("n".to_owned(), attachment)]),
         ports: is_started.then(Ports::default),
+        links: Vec::new(),
     }
 }
 
 /// What a container says that publishes TCP 80 at each start.
 fn inspected(running: Option<Container>) -> Inspected {
     let opened = vec![(Proto::Tcp, 80)];
-    Inspected { running, planned: Ports { opened, ..Ports::default() } }
+    let ports = Ports { opened, ..Ports::default() };
+    Inspected { running, planned: Planned { ports, links: Vec::new() } }
 }
 
 fn running() -> Inspected {
@@ -108,7 +110,7 @@ fn what_a_container_was_made_with_is_published_before_it_says_so() {
     assert_eq!(mirror.ask(), [network_object()]);
     mirror.network("n", Some((network(), attached("e"))));
     let web = &mirror.view().containers["c"];
-    assert_eq!((web.is_started, &web.ports), (false, &Some(inspected(None).planned)));
+    assert_eq!((web.is_started, &web.ports), (false, &Some(inspected(None).planned.ports)));
     // As at each start, until it is gone.
     for event in [
         Event::ContainerEnded { container: "c".to_owned() },
