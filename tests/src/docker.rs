@@ -3,6 +3,8 @@
 //! dockerd and its containerd live in a mount namespace of their own, in a Debian system that `cargo xtask` has made
 //! (`target/docker`), above which lies a layer that is the test's.
 
+mod api;
+
 use std::{
     collections::BTreeSet,
     env, fs,
@@ -17,6 +19,7 @@ use nix::{
 };
 use serde_json::Value;
 
+pub use self::api::Answer;
 use crate::{
     condition::{eventually, eventually_some},
     netns::Namespace,
@@ -172,13 +175,7 @@ impl DockerHost {
     /// Where it ends instead.
     #[track_caller]
     pub fn start_docker(&mut self, flags: &str) {
-        let host = format!("unix://{}", self.socket());
-        let places = ["dockerd", "--host", &host, "--pidfile", "/run/docker.pid"];
-        let args = self.mount_namespace().into_iter().chain(places.map(str::to_owned));
-        let args: Vec<String> = args.chain(flags.split_whitespace().map(str::to_owned)).collect();
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let log = self.dir.join("dockerd.log");
-        self.dockerd = Some(Running::start(self.world.host.path(), &log, "nsenter", &args));
+        self.dockerd = Some(self.spawn_docker(flags));
         eventually("dockerd answers", || {
             let dockerd = self.dockerd.as_mut().unwrap_or_else(|| unreachable!("just started"));
             if let Some(status) = dockerd.status() {

@@ -1,11 +1,12 @@
-//! Docker's own integration tests of what packets do (`integration/networking` of moby 29), each by its name, with
-//! netd in the place of iptables and of the proxy. They are written anew: what is asked is theirs.
-//!
-//! Not here: what dockerd does alone, whoever programs packets (`resolvconf_test.go`,
-//! `etchosts_test.go`, `mac_addr_test.go`).
+//! Docker's own integration tests of networks and of what packets do (`integration/networking` and
+//! `integration/network/bridge` of moby 29), each by its name, with netd in the place of iptables and of the proxy. They
+//! are written anew: what is asked is theirs. Where it is asked of dockerd alone, netd's account and packets have to
+//! agree.
 
+mod account;
 mod bridge;
 mod links;
+mod network_addresses;
 mod port_mapping;
 
 use std::net::{IpAddr, SocketAddr};
