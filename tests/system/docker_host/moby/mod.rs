@@ -7,6 +7,8 @@ mod account;
 mod bridge;
 mod links;
 mod network_addresses;
+mod network_bridge;
+mod network_ports;
 mod port_mapping;
 
 use std::net::{IpAddr, SocketAddr};
