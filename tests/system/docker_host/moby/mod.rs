@@ -5,11 +5,14 @@
 
 mod account;
 mod bridge;
+mod etchosts;
 mod links;
+mod mac_addr;
 mod network_addresses;
 mod network_bridge;
 mod network_ports;
 mod port_mapping;
+mod resolvconf;
 
 use std::net::{IpAddr, SocketAddr};
 
