@@ -48,12 +48,17 @@ const TEST_THREADS: &str = "RUST_TEST_THREADS";
 pub(crate) const DATA_PATHS: [&str; 2] = ["fast", "stack"];
 
 /// What no packet takes part in, or the same of either data path: done in the first one only.
-const OF_NO_DATA_PATH: [&str; 11] = [
+const OF_NO_DATA_PATH: [&str; 16] = [
     "command_line::",
     "configuration::",
     "doctor::",
     "docker_host::lifecycle::",
     "docker_host::measure::",
+    "docker_host::moby::etchosts::",
+    "docker_host::moby::mac_addr::",
+    "docker_host::moby::network_addresses::",
+    "docker_host::moby::network_ports::",
+    "docker_host::moby::resolvconf::",
     "docker_host::nonsense::",
     "from_wherever_a_daemon_died_on_the_way",
     "host_clients::",
