@@ -3,6 +3,8 @@
 //! Docker tells one binding a port and family: 10,000 ports are 20,000 of them. Here they become rows again, a
 //! range one row.
 
+use std::net::IpAddr;
+
 use crate::{
     docker::view::{Binding, Ports},
     model::{Family, HostIp, Proto, PublishedPort},
@@ -47,6 +49,19 @@ pub fn rows(ports: &Ports, part: Part) -> Vec<PublishedPort> {
     rows.sort_by(|a, b| order(a).cmp(&order(b)));
     rows.dedup();
     merge(rows)
+}
+
+/// What will be bound that is asked for without an address, on a network whose ports are bound at one
+/// (`host_binding_ipv4`, or docker0's `--ip`).
+pub fn bound_at(ports: &Ports, address: IpAddr) -> Ports {
+    let bound = ports.bindings.iter().filter_map(|binding| {
+        let host_ip = match binding.host_ip {
+            named if !named.is_unspecified() => named,
+            any => Some(address).filter(|it| Family::of(*it) == Family::of(any))?,
+        };
+        Some(Binding { host_ip, ..*binding })
+    });
+    Ports { bindings: bound.collect(), ..ports.clone() }
 }
 
 fn order(row: &PublishedPort) -> (Proto, &HostIp, u16, u16) {

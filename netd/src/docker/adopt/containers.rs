@@ -8,6 +8,7 @@ use crate::{
         ports::{self, Ipv6Way, Part},
         view::{Attachment, Container},
     },
+    driver_options::DriverOptions,
     model::{Endpoint, Family, GatewayMode, Network, PublishedPort, SandboxRef},
 };
 
@@ -80,6 +81,11 @@ impl<'a> Adopting<'a> {
         let known_ports = known.map_or(&[][..], |known| &known.ports);
         let ports = match &container.ports {
             _ if network.internal => Vec::new(),
+            Some(ports) if !container.is_started => {
+                let (options, _) = DriverOptions::parse_others(&network.options);
+                let bound = options.host_binding.map(|address| ports::bound_at(ports, address));
+                ports::rows(bound.as_ref().unwrap_or(ports), part)
+            }
             Some(ports) => ports::rows(ports, part),
             // Not known while the container starts, nor at once after a start of netd.
             None => known_ports.to_vec(),

@@ -4,7 +4,7 @@ use super::{Adopted, Facts, HostLink, adopt};
 use crate::{
     desired::Desired,
     docker::view::{Attachment, Binding, Container, Network, Pool, Ports, View},
-    model::{GatewayMode, MacAddr, Manager, Proto},
+    model::{GatewayMode, MacAddr, Manager, Proto, PublishedPort},
 };
 
 fn id(digit: char) -> String {
@@ -273,4 +273,18 @@ fn links_lead_to_what_is_exposed_where_docker0_has_no_icc() {
     assert_eq!(links(None), Vec::<String>::new());
     // And back, nothing; nor on another network, where a link is a name.
     assert_eq!(links(Some(false)), ["client -> db:6379/tcp", "client -> db:53/udp"]);
+}
+
+#[test]
+fn before_it_starts_a_container_is_published_where_its_networks_ports_are_bound() {
+    let binding = ("com.docker.network.bridge.host_binding_ipv4", "127.0.0.1");
+    for (address, expected) in [("0.0.0.0", "*:8080:80"), ("127.0.0.1", "127.0.0.1:8080:80")] {
+        let binding = [("com.docker.network.bridge.host_binding_ipv4", address)];
+        let front = network('2', "front", &["172.22.0.0/16", "fd02::/64"], &binding);
+        let starting = Container { is_started: false, ..container("web", "2") };
+        let adopted = adopted(vec![front], vec![starting]);
+        let rows = adopted.endpoints["web"].ports.iter();
+        let row = |row: &PublishedPort| format!("{}:{}:{}", row.host_ip, row.host_port, row.port);
+        assert_eq!(rows.map(row).collect::<Vec<_>>(), [expected]);
+    }
 }
