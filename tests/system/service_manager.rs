@@ -4,7 +4,11 @@ use std::{
     io::ErrorKind, os::unix::net::UnixDatagram, path::Path, process::Command, time::Duration,
 };
 
-use netd_tests::{condition::deadline, process::run, topology::World};
+use netd_tests::{
+    condition::{deadline, eventually},
+    process::run,
+    topology::World,
+};
 use nix::sys::signal::Signal;
 
 /// How often systemd wants to hear of the event loop. Units: microseconds.
@@ -52,6 +56,35 @@ fn systemd_hears_of_the_start_of_the_event_loop_and_of_the_end() {
     }
     assert_eq!(last, "STOPPING=1");
     assert!(world.daemon.wait().success());
+}
+
+/// The first process of a PID namespace, which holds Docker's socket and starts what follows.
+const SOCKET_UNIT: &str = r#"
+import socket, subprocess, sys, threading
+docker = socket.socket(socket.AF_UNIX)
+docker.bind(sys.argv[1])
+docker.listen()
+def answer():
+    while docker.accept():
+        print("somebody starts Docker", flush=True)
+threading.Thread(target=answer, daemon=True).start()
+sys.exit(subprocess.call(sys.argv[2:]))
+"#;
+
+#[test]
+fn a_docker_that_was_stopped_is_not_started_by_a_question() {
+    let mut world = World::without_daemon("");
+    let docker = world.daemon.config().with_file_name("docker.sock");
+    world.daemon.configure(&format!("[docker]\nhost = \"unix://{}\"\n", docker.display()));
+    let first = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "python3", "-c"];
+    let path = docker.to_string_lossy();
+    let wrapper: Vec<&str> = first.into_iter().chain([SOCKET_UNIT, &path]).collect();
+    world.daemon.start_by(&wrapper);
+    eventually("netd has looked", || {
+        let status = world.netd("docker status").ok();
+        status.contains("no dockerd runs, and a question would start one")
+    });
+    assert!(!world.daemon.log().contains("somebody starts Docker"));
 }
 
 #[test]

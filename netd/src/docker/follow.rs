@@ -7,7 +7,7 @@ mod mirror;
 mod server;
 mod session;
 
-use std::{collections::BTreeSet, io, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, iter, path::Path, sync::Arc, time::Duration};
 
 use tokio::{net::UnixStream, sync::watch, task::JoinSet, time::sleep};
 use tracing::{debug, info};
@@ -190,8 +190,8 @@ async fn find(socket: &Path) -> io::Result<Found> {
     if let Some(server) = Server::find(socket, processes(DOCKERD)?)? {
         return Ok(Found::Here(Who::Server(server)));
     }
-    if Path::new(SERVICE_MANAGER).exists() {
-        return Err(io::Error::other("no dockerd listens there"));
+    if Server::find(socket, iter::once(SERVICE_MANAGER))?.is_some() {
+        return Err(io::Error::other("no dockerd runs, and a question would start one"));
     }
     let stream = UnixStream::connect(socket).await?;
     let Some(pid) = stream.peer_cred()?.pid().filter(|pid| *pid > 0) else {
@@ -205,8 +205,8 @@ async fn find(socket: &Path) -> io::Result<Found> {
     Ok(Found::Here(Who::Process(find_process()?)))
 }
 
-/// Where systemd runs (sd_booted(3)), which may hold the socket on a dockerd's behalf.
-const SERVICE_MANAGER: &str = "/run/systemd/system";
+/// Who may hold the socket on a dockerd's behalf (systemd.socket(5)).
+const SERVICE_MANAGER: i32 = 1;
 
 const DOCKERD: &str = "dockerd";
 const PROXY: &str = "docker-proxy";

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A dockerd of this network namespace, and where it holds the socket.
+/// A process, and where it holds the socket.
 #[derive(Debug)]
 pub(super) struct Server {
     pid: i32,
@@ -20,29 +20,31 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// The one among these processes that listens at `path`.
+    /// The one among these processes that listens at `path`; who cannot be looked into does not.
     ///
     /// # Errors
-    /// Where there is no such socket, or processes cannot be looked into.
-    pub(super) fn find(path: &Path, pids: impl Iterator<Item = i32>) -> io::Result<Option<Self>> {
+    /// Where there is no such socket.
+    pub(super) fn find(
+        path: &Path,
+        mut pids: impl Iterator<Item = i32>,
+    ) -> io::Result<Option<Self>> {
         let place = place(path)?;
-        for pid in pids {
-            let table = fs::read_to_string(format!("/proc/{pid}/net/unix"))?;
-            // It may see other files than we do.
-            let is_there = |bound: &str| {
-                let bound = format!("/proc/{pid}/root/{}", bound.trim_start_matches('/'));
-                self::place(Path::new(&bound)).is_ok_and(|it| it == place)
-            };
-            let listening = table.lines().filter_map(listening).find(|(_, bound)| is_there(bound));
-            let Some((inode, _)) = listening else { continue };
-            let open = PathBuf::from(format!("socket:[{inode}]"));
-            let fds = fs::read_dir(format!("/proc/{pid}/fd"))?.flatten();
-            let fd = fds.map(|entry| entry.path()).find(|fd| leads_to(fd, &open));
-            if let Some(fd) = fd {
-                return Ok(Some(Self { pid, fd, open }));
-            }
-        }
-        Ok(None)
+        Ok(pids.find_map(|pid| Self::of(pid, place).ok().flatten()))
+    }
+
+    fn of(pid: i32, place: (u64, u64)) -> io::Result<Option<Self>> {
+        let table = fs::read_to_string(format!("/proc/{pid}/net/unix"))?;
+        // It may see other files than we do.
+        let is_there = |bound: &str| {
+            let bound = format!("/proc/{pid}/root/{}", bound.trim_start_matches('/'));
+            self::place(Path::new(&bound)).is_ok_and(|it| it == place)
+        };
+        let listening = table.lines().filter_map(listening).find(|(_, bound)| is_there(bound));
+        let Some((inode, _)) = listening else { return Ok(None) };
+        let open = PathBuf::from(format!("socket:[{inode}]"));
+        let fds = fs::read_dir(format!("/proc/{pid}/fd"))?.flatten();
+        let fd = fds.map(|entry| entry.path()).find(|fd| leads_to(fd, &open));
+        Ok(fd.map(|fd| Self { pid, fd, open }))
     }
 
     pub(super) fn pid(&self) -> i32 {
