@@ -10,7 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::unistd::{Gid, Group, Uid, chown};
+use nix::{
+    errno::Errno,
+    unistd::{Gid, Group, Uid, chown},
+};
 use thiserror::Error;
 use tokio::net::UnixListener;
 
@@ -71,7 +74,12 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
 /// Mode 0660, root:netd; the group of root where there is none of that name. A daemon without root's
 /// powers keeps what it has.
 fn give_to_group(path: &Path) -> io::Result<()> {
-    let group = Group::from_name(GROUP)?.map_or(Gid::from_raw(0), |group| group.gid);
+    let group = match Group::from_name(GROUP) {
+        // No list of groups is as good as no such group (getgrnam(3), "RETURN VALUE").
+        Err(Errno::ENOENT | Errno::ESRCH) => None,
+        found => found?,
+    };
+    let group = group.map_or(Gid::from_raw(0), |group| group.gid);
     if Uid::effective().is_root() {
         chown(path, Some(Uid::from_raw(0)), Some(group))?;
     }
