@@ -22,6 +22,7 @@ pub mod reasons;
 pub mod scale;
 pub mod servers;
 pub mod soak;
+pub mod steady;
 pub mod streams;
 pub mod stun;
 pub mod topology;

@@ -39,6 +39,20 @@ impl Stream {
     /// Where it does not answer.
     #[track_caller]
     pub fn begin(from: &Namespace, transport: Transport, to: SocketAddr) -> Self {
+        Self::begin_paced(from, transport, to, Duration::ZERO)
+    }
+
+    /// The same with a rest after each turn, for who has many of them.
+    ///
+    /// # Panics
+    /// Where it does not answer.
+    #[track_caller]
+    pub fn begin_paced(
+        from: &Namespace,
+        transport: Transport,
+        to: SocketAddr,
+        rest: Duration,
+    ) -> Self {
         let name = format!("{transport} from {} to {to}", from.name());
         let (is_over, turns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut turn = match transport {
@@ -50,6 +64,9 @@ impl Stream {
             while !ends.load(Ordering::Relaxed) {
                 turn(counted.load(Ordering::Relaxed))?;
                 counted.fetch_add(1, Ordering::Relaxed);
+                if !rest.is_zero() {
+                    thread::sleep(rest);
+                }
             }
             Ok(())
         });

@@ -1,4 +1,4 @@
-//! A Docker host whose packets are netd's: a real dockerd, an old and a new one, with iptables and the userland
+//! A Docker host whose packets are netd's: a real dockerd, an old, a middle and a new one, with iptables and the userland
 //! proxy off.
 
 mod lifecycle;
@@ -6,6 +6,7 @@ mod matrix;
 mod measure;
 mod moby;
 mod nonsense;
+mod restarts;
 
 use netd_tests::{docker::DockerHost, family::Family, topology::subnet};
 
