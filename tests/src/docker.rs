@@ -32,17 +32,17 @@ use crate::{
 pub enum Release {
     /// 20.10.
     Old,
+    /// 26.1.
+    Middle,
     /// 28 or later.
     New,
 }
 
 impl Release {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Old, Self::New];
-
     fn suite(self) -> &'static str {
         match self {
             Self::Old => "bookworm",
+            Self::Middle => "trixie",
             Self::New => "sid",
         }
     }

@@ -1,4 +1,5 @@
-//! Debian systems with a dockerd in each, for the tests: of releases whose Docker is an old, and a new one.
+//! Debian systems with a dockerd in each, for the tests: of releases whose Docker is an old, a middle, and a new
+//! one.
 //!
 //! Nothing is installed on this machine: a system is a folder below `target/docker`, made once.
 
@@ -10,12 +11,12 @@ use anyhow::{Context as _, Result};
 
 use crate::{process, workspace::Workspace};
 
-/// Debian's releases with Docker 20.10 and with a current one. Unstable's changes as Debian goes on.
-const SUITES: [&str; 2] = ["bookworm", "sid"];
+/// Debian's releases with Docker 20.10, 26.1 and a current one. Unstable's changes as Debian goes on.
+const SUITES: [&str; 3] = ["bookworm", "trixie", "sid"];
 
+/// The client is a package of its own since trixie.
 const PACKAGES: &str = "docker.io,docker-cli,iptables,mount";
 
-/// What the client is a package of its own for.
 const PACKAGES_BEFORE_TRIXIE: &str = "docker.io,iptables,mount";
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";

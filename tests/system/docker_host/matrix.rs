@@ -107,6 +107,11 @@ fn docker_20_10_is_reached_from_outside_and_leads_out() {
 }
 
 #[test]
+fn docker_26_is_reached_from_outside_and_leads_out() {
+    check_outside(Release::Middle);
+}
+
+#[test]
 fn docker_28_is_reached_from_outside_and_leads_out() {
     check_outside(Release::New);
 }
@@ -114,6 +119,11 @@ fn docker_28_is_reached_from_outside_and_leads_out() {
 #[test]
 fn docker_20_10_is_reached_from_containers_and_the_host() {
     check_inside(Release::Old);
+}
+
+#[test]
+fn docker_26_is_reached_from_containers_and_the_host() {
+    check_inside(Release::Middle);
 }
 
 #[test]
