@@ -5,7 +5,9 @@ mod lifecycle;
 mod matrix;
 mod measure;
 mod moby;
+mod names;
 mod nonsense;
+mod ports;
 mod restarts;
 
 use netd_tests::{docker::DockerHost, family::Family, topology::subnet};
