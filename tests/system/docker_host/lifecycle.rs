@@ -258,6 +258,7 @@ fn a_docker_whose_settings_have_not_been_read_again_is_judged_by_what_it_does() 
     let (_, _server) = web(&host);
     // A file that this dockerd has not read, and takes no notice of when it is told to look.
     host.write_daemon_json("{ \"debug\": true }");
+    host.make_daemon_json_younger();
     host.reload_docker();
     eventually("netd has heard of it", || {
         host.world.daemon.log().contains("dockerd has read its configuration again")

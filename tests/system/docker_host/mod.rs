@@ -9,6 +9,7 @@ mod names;
 mod nonsense;
 mod ports;
 mod restarts;
+mod settings;
 
 use netd_tests::{docker::DockerHost, family::Family, topology::subnet};
 
