@@ -188,6 +188,33 @@ fn reload(host: &mut DockerHost, settings: &mut Value) {
     host.known("later");
 }
 
+#[test]
+fn what_is_not_masqueraded_stays_so_when_the_file_is_read_again() {
+    let mut host = DockerHost::without_daemons(Release::New);
+    host.world.daemon.start();
+    let _outside = servers::nginx(&host.world.client, &[80]);
+    let mut settings =
+        json!({ "bip": "10.88.0.1/24", "fixed-cidr-v6": "fd88::/64", "ip-masq": false });
+    start(&mut host, &settings, &plain());
+    for (subnet, family) in [("10.88.0.0/24", Family::V4), ("fd88::/64", Family::V6)] {
+        host.world.client.ip(&[&format!("route add {subnet} via {}", family.host())]);
+    }
+    let (container, _servers) = web(&host);
+    check_own_addresses(&host, &container);
+    reload(&mut host, &mut settings);
+    check_own_addresses(&host, &container);
+}
+
+/// In by published ports, and out by the container's own address.
+#[track_caller]
+fn check_own_addresses(host: &DockerHost, container: &DockerContainer) {
+    for family in Family::BOTH {
+        assert_eq!(fetch(&host.world.client, at(family.host(), 8080)).client, family.client());
+        let seen = fetch(&container.namespace, at(family.remote(), 80)).client;
+        assert_eq!(seen, own_address(container, family));
+    }
+}
+
 /// A container asks the name server that is named.
 #[track_caller]
 fn check_names(host: &DockerHost, container: &DockerContainer) {
