@@ -13,7 +13,7 @@ use netd_tests::{
     topology::{World, at},
 };
 
-use super::create_network;
+use super::{create_network, own_address};
 
 /// A container on docker0 that publishes port 8080.
 #[track_caller]
@@ -334,18 +334,14 @@ fn netd_leaves_dockers_devices_where_they_are() {
     let after = host.world.host.run("ip -oneline link").ok();
     assert_eq!(names(&after), names(&before));
     // A container still has its neighbours and the host.
-    assert_eq!(fetch(&host.world.host, at(host_address(&web), 80)).server, web.namespace.name());
+    assert_eq!(
+        fetch(&host.world.host, at(own_address(&web.namespace, Family::V4), 80)).server,
+        web.namespace.name()
+    );
     assert_eq!(
         try_fetch(&host.world.client, at(Family::V4.host(), 8080)),
         Err(NoConnection::TimedOut)
     );
-}
-
-/// A container's IPv4 address, by its own account.
-fn host_address(container: &DockerContainer) -> std::net::IpAddr {
-    let text = container.namespace.run("ip -4 -oneline address show dev eth0").ok();
-    let net = text.split_whitespace().nth(3).unwrap_or_default();
-    net.split('/').next().and_then(|it| it.parse().ok()).unwrap()
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What `daemon.json` says of docker0: netd knows it, and packets go that way, from one start of dockerd to the next.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{io, time::Duration};
 
 use netd_tests::{
     clients::{Transport, ask_udp, fetch, fetch_big, udp_socket},
@@ -13,6 +13,8 @@ use netd_tests::{
     topology::at,
 };
 use serde_json::{Value, json};
+
+use super::own_address;
 
 /// How dockerd is told to leave packets to netd, and more, in the file alone.
 fn file(more: &Value) -> String {
@@ -104,13 +106,6 @@ fn link(container: &DockerContainer) -> Value {
     container.namespace.run("ip -json link show dev eth0").json()[0].take()
 }
 
-fn own_address(container: &DockerContainer, family: Family) -> IpAddr {
-    let line = format!("ip {} -json address show dev eth0 scope global", family.pick("-4", "-6"));
-    let addresses = container.namespace.run(&line).json();
-    let text = addresses[0]["addr_info"][0]["local"].as_str().unwrap_or_default();
-    text.parse().unwrap_or_else(|_| panic!("no {family} address: {addresses}"))
-}
-
 #[track_caller]
 fn check_bridge(release: Release) {
     let mut host = DockerHost::without_daemons(release);
@@ -139,7 +134,7 @@ fn check_bridge(release: Release) {
     }
     let (container, _servers) = web(&host);
     let range: ipnet::IpNet = "10.89.0.128/25".parse().unwrap();
-    assert!(range.contains(&own_address(&container, Family::V4)));
+    assert!(range.contains(&own_address(&container.namespace, Family::V4)));
     for (flag, gateway) in [("-4", "10.89.0.2"), ("-6", "fd89::2")] {
         let routes = container.namespace.run(&format!("ip {flag} route show default")).ok();
         assert!(routes.starts_with(&format!("default via {gateway} ")), "{routes}");
@@ -211,7 +206,7 @@ fn check_own_addresses(host: &DockerHost, container: &DockerContainer) {
     for family in Family::BOTH {
         assert_eq!(fetch(&host.world.client, at(family.host(), 8080)).client, family.client());
         let seen = fetch(&container.namespace, at(family.remote(), 80)).client;
-        assert_eq!(seen, own_address(container, family));
+        assert_eq!(seen, own_address(&container.namespace, family));
     }
 }
 
