@@ -41,6 +41,17 @@ fn the_socket_is_roots_where_there_is_no_group_netd_and_else_the_groups() {
     }
 }
 
+/// A container made of nothing but programs, say.
+#[test]
+fn the_socket_is_roots_where_there_are_no_groups_at_all() {
+    let mut world = World::without_daemon("");
+    let hide = "mount -t tmpfs none /etc && exec \"$@\"";
+    world.daemon.start_by(&["unshare", "--mount", "sh", "-c", hide, "sh"]);
+    let socket = fs::metadata(world.daemon.socket()).unwrap();
+    assert_eq!((socket.uid(), socket.gid()), (0, 0));
+    assert_eq!(socket.permissions().mode() & 0o777, 0o660);
+}
+
 /// What the kernel says of each thread of a process.
 fn statuses(pid: u32) -> Vec<String> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
