@@ -11,23 +11,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::{taken::Taken, view::View};
+use super::{settings::Settings, taken::Taken, view::View};
 use crate::{
     config::DockerConfig,
     desired::Desired,
-    model::{Endpoint, FirewallMark, MacAddr, Network, SandboxRef},
+    model::{Endpoint, MacAddr, Network, SandboxRef},
 };
 
 /// What adopting depends on beside Docker itself.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     pub config: DockerConfig,
-    /// Whether dockerd was told to masquerade docker0.
-    pub ip_masq: bool,
-    /// Whether dockerd was told to let packets for the containers' own addresses in.
-    pub direct_routing: bool,
-    /// The mark with which dockerd was told to let packets in.
-    pub accept_mark: Option<FirewallMark>,
+    /// What dockerd was told; none where its file has changed since it has read it.
+    pub settings: Option<Settings>,
     /// The addresses of each bridge, by name.
     pub bridge_addresses: BTreeMap<String, Vec<IpNet>>,
     /// The links that are plugged into a bridge, by its name and the MAC address of their other end.

@@ -90,7 +90,7 @@ impl Scene {
         let Self { host, other, .. } = self;
         match step {
             KillDocker => host.kill_docker(),
-            StopDocker => host.stop_docker(),
+            StopDocker => drop(host.stop_docker()),
             StartDocker => host.start_docker(&flags()),
             KillNetd => host.world.daemon.kill(),
             StartNetd => host.world.daemon.start(),

@@ -37,16 +37,9 @@ impl Controller {
         let sandboxes = containers.filter_map(|(id, container)| {
             Some((id.clone(), sandbox(container.sandbox.as_ref()?)?))
         });
-        let settings = self.docker.seen.settings;
         Ok(Facts {
             config: self.config.docker.clone(),
-            ip_masq: settings.is_none_or(|settings| settings.ip_masq),
-            direct_routing: settings.is_some_and(|settings| settings.allow_direct_routing),
-            accept_mark: self
-                .config
-                .docker
-                .accept_mark
-                .or_else(|| settings.and_then(|settings| settings.accept_mark)),
+            settings: self.docker.seen.settings,
             bridge_addresses: bridges.iter().map(addresses).collect(),
             other_ports: self.other_ports(&bridges),
             other_devices: self

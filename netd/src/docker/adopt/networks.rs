@@ -8,11 +8,18 @@ use super::{Adopting, short};
 use crate::{
     docker::view::{self, Pool},
     driver_options::DriverOptions,
-    model::{Family, GatewayMode, Manager, Network, Subnet},
+    model::{Family, FirewallMark, GatewayMode, Manager, Network, Subnet},
 };
 
 /// Ethernet's: Docker's own where nobody names another.
 const DEFAULT_MTU: u32 = 1500;
+
+/// What the daemon's own options say of all networks, or of docker0.
+struct Told {
+    ip_masq: bool,
+    direct_routing: bool,
+    accept_mark: Option<FirewallMark>,
+}
 
 impl<'a> Adopting<'a> {
     pub(super) fn network(&mut self, docker: &'a view::Network) {
@@ -37,7 +44,7 @@ impl<'a> Adopting<'a> {
         for error in errors {
             self.fault(format!("network {}: {error}", docker.name));
         }
-        let network = self.built(docker, name.clone(), number, options);
+        let network = self.built(docker, name.clone(), number, options, known);
         if let Some(fault) = self.fault_of(&network, known.is_some()) {
             self.fault(fault);
             return;
@@ -81,12 +88,14 @@ impl<'a> Adopting<'a> {
         name: String,
         number: u16,
         options: DriverOptions,
+        known: Option<&Network>,
     ) -> Network {
         let bridge = options.bridge.unwrap_or_else(|| format!("br-{}", short(&docker.id)));
         let subnets = self.subnets(docker, &bridge, options.gateway_modes);
         let translates = subnets.iter().any(|subnet| subnet.gateway_mode.translates());
+        let told = self.told(known);
         let (icc, masquerade) = if docker.is_default {
-            (self.facts.config.icc.or(options.icc), Some(self.facts.ip_masq))
+            (self.facts.config.icc.or(options.icc), Some(told.ip_masq))
         } else {
             (options.icc, options.masquerade)
         };
@@ -113,11 +122,28 @@ impl<'a> Adopting<'a> {
             inhibit_ipv4: options.inhibit_ipv4,
             mss_clamp: options.mss_clamp,
             trusted_interfaces: options.trusted_interfaces,
-            direct_routing: self.facts.direct_routing,
-            accept_mark: self.facts.accept_mark,
+            direct_routing: told.direct_routing,
+            accept_mark: self.facts.config.accept_mark.or(told.accept_mark),
             options: docker.options.clone(),
             labels: docker.labels.clone(),
             manager: Manager::Docker,
+        }
+    }
+
+    /// What dockerd was told, or else what held before.
+    fn told(&self, known: Option<&Network>) -> Told {
+        match (self.facts.settings, known) {
+            (Some(settings), _) => Told {
+                ip_masq: settings.ip_masq,
+                direct_routing: settings.allow_direct_routing,
+                accept_mark: settings.accept_mark,
+            },
+            (None, Some(known)) => Told {
+                ip_masq: known.masquerade,
+                direct_routing: known.direct_routing,
+                accept_mark: known.accept_mark,
+            },
+            (None, None) => Told { ip_masq: true, direct_routing: false, accept_mark: None },
         }
     }
 

@@ -3,7 +3,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Adopted, Facts, HostLink, adopt};
 use crate::{
     desired::Desired,
-    docker::view::{Attachment, Binding, Container, Network, Pool, Ports, View},
+    docker::{
+        settings::Settings,
+        view::{Attachment, Binding, Container, Network, Pool, Ports, View},
+    },
     model::{GatewayMode, MacAddr, Manager, Proto, PublishedPort},
 };
 
@@ -82,7 +85,7 @@ fn view(networks: Vec<Network>, containers: Vec<Container>) -> View {
 
 /// A host where every network's bridge leads to every container.
 fn facts(view: &View) -> Facts {
-    let mut facts = Facts { ip_masq: true, ..Facts::default() };
+    let mut facts = Facts::default();
     for network in view.networks.values() {
         let options = &network.options;
         let bridge = options.get("com.docker.network.bridge.name").cloned();
@@ -287,4 +290,32 @@ fn before_it_starts_a_container_is_published_where_its_networks_ports_are_bound(
         let row = |row: &PublishedPort| format!("{}:{}:{}", row.host_ip, row.host_port, row.port);
         assert_eq!(rows.map(row).collect::<Vec<_>>(), [expected]);
     }
+}
+
+#[test]
+fn what_dockerd_was_told_holds_until_it_can_be_read_again() {
+    let docker0 = [("com.docker.network.bridge.name", "docker0")];
+    let view = view(vec![network('1', "bridge", &["172.21.0.0/16"], &docker0)], vec![]);
+    let told = |desired: &Desired, settings| {
+        let facts = Facts { settings, ..facts(&view) };
+        let adopted = adopt(&view, desired, &facts);
+        let bridge = &adopted.networks["bridge"];
+        let told = (bridge.masquerade, bridge.direct_routing, bridge.accept_mark.is_some());
+        (told, self::desired(&adopted))
+    };
+    let settings = Settings {
+        iptables: false,
+        ip6tables: None,
+        userland_proxy: false,
+        ip_masq: false,
+        allow_direct_routing: true,
+        accept_mark: "1".parse().ok(),
+    };
+    let (first, _) = told(&Desired::default(), None);
+    assert_eq!(first, (true, false, false));
+    let (read, known) = told(&Desired::default(), Some(settings));
+    assert_eq!(read, (false, true, true));
+    assert_eq!(told(&known, None).0, read);
+    let other = Settings { ip_masq: true, allow_direct_routing: false, ..settings };
+    assert_eq!(told(&known, Some(other)).0, (true, false, true));
 }
