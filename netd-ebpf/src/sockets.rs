@@ -112,8 +112,10 @@ fn send_v6<const TAKES_MAPPED: bool>(ctx: &SockAddrContext) -> i32 {
         Some(Container::V4(container)) if TAKES_MAPPED && !has_own_v6(addr) => {
             (container.addr.to_mapped_wire(), container.port, container.slot)
         }
-        Some(Container::V4(container)) => (V6::loopback().to_wire(), port, container.slot),
-        None => return PROCEED,
+        Some(Container::V4(container)) if is_led_from_loopback(protocol, port, container.slot) => {
+            (V6::loopback().to_wire(), port, container.slot)
+        }
+        Some(Container::V4(_)) | None => return PROCEED,
     };
     remember(ctx, (peer, port_there), (asked, port), slot);
     set_v6(addr, peer, port_there);
@@ -143,6 +145,13 @@ pub(crate) fn find_v6(asked: V6, protocol: u8, port: Port) -> Option<Container> 
         Some(addr) => Container::V4(ForHost { addr, port: container.port, slot: container.slot }),
         None => Container::V6(container),
     })
+}
+
+/// Whether the proxy, which sees no other address, would lead to the same published port.
+#[inline(always)]
+fn is_led_from_loopback(protocol: u8, port: Port, slot: u32) -> bool {
+    let container = published_for_host(&TABLES, V6::loopback(), protocol, port);
+    container.is_some_and(|container| container.slot == slot)
 }
 
 /// Remembers what a socket has asked for, and counts what begins.

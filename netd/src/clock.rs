@@ -9,9 +9,18 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 
 /// The time in seconds since 1970; 0 on a clock that stands before.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 pub fn unix_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+    since_1970().as_secs()
+}
+
+/// The same in nanoseconds.
+pub fn unix_nanos() -> u128 {
+    since_1970().as_nanos()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The monotonic clock of the kernel itself, which eBPF programs read. A time namespace that this process is in

@@ -5,7 +5,11 @@
 
 pub(crate) mod measure;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -26,33 +30,35 @@ pub(crate) fn folder(workspace: &Workspace) -> PathBuf {
     workspace.target().join("docker")
 }
 
-/// Makes the systems that are missing.
+/// Makes the systems that are missing, all at once: most of it is waiting for packages.
 ///
 /// # Errors
 /// Fails if Debian's packages cannot be had.
 pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
-    for suite in SUITES {
-        let system = folder(workspace).join(suite);
-        if system.is_dir() {
-            continue;
-        }
-        let partial = folder(workspace).join(format!("{suite}.partial"));
-        remove(&partial)?;
-        fs::create_dir_all(&partial)?;
-        let packages = if suite == "bookworm" { PACKAGES_BEFORE_TRIXIE } else { PACKAGES };
-        let mut mmdebstrap = process::as_root("mmdebstrap")?;
-        mmdebstrap.args(["--quiet", "--mode=root", "--variant=apt"]);
-        mmdebstrap.arg(format!("--include={packages}"));
-        mmdebstrap.arg(format!("--keyring={KEYRING}"));
-        mmdebstrap.args([
-            "--aptopt=APT::Install-Recommends \"false\"",
-            "--aptopt=Acquire::Check-Valid-Until \"false\"",
-        ]);
-        process::run(mmdebstrap.arg(suite).arg(&partial))
-            .with_context(|| format!("no Debian {suite} to run Docker in"))?;
-        fs::rename(&partial, &system)?;
-    }
-    Ok(())
+    let folder = folder(workspace);
+    thread::scope(|scope| {
+        let missing = SUITES.iter().filter(|suite| !folder.join(suite).is_dir());
+        let made: Vec<_> = missing.map(|suite| scope.spawn(|| make(&folder, suite))).collect();
+        made.into_iter().try_for_each(process::join)
+    })
+}
+
+fn make(folder: &Path, suite: &str) -> Result<()> {
+    let partial = folder.join(format!("{suite}.partial"));
+    remove(&partial)?;
+    fs::create_dir_all(&partial)?;
+    let packages = if suite == "bookworm" { PACKAGES_BEFORE_TRIXIE } else { PACKAGES };
+    let mut mmdebstrap = process::as_root("mmdebstrap")?;
+    mmdebstrap.args(["--quiet", "--mode=root", "--variant=apt"]);
+    mmdebstrap.arg(format!("--include={packages}"));
+    mmdebstrap.arg(format!("--keyring={KEYRING}"));
+    mmdebstrap.args([
+        "--aptopt=APT::Install-Recommends \"false\"",
+        "--aptopt=Acquire::Check-Valid-Until \"false\"",
+    ]);
+    process::run(mmdebstrap.arg(suite).arg(&partial))
+        .with_context(|| format!("no Debian {suite} to run Docker in"))?;
+    Ok(fs::rename(&partial, folder.join(suite))?)
 }
 
 /// Removes what an interrupted run has left.

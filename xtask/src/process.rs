@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
+    thread,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -45,6 +46,14 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     }
     String::from_utf8(output.stdout)
         .with_context(|| format!("`{}` wrote something that is not text", line(command)))
+}
+
+/// Waits for what runs beside.
+///
+/// # Errors
+/// As that does.
+pub(crate) fn join(beside: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+    beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Replaces xtask by a command, which gets its terminal and its signals; returns only if that fails.

@@ -48,7 +48,7 @@ const TEST_THREADS: &str = "RUST_TEST_THREADS";
 pub(crate) const DATA_PATHS: [&str; 2] = ["fast", "stack"];
 
 /// What no packet takes part in, or the same of either data path: done in the first one only.
-const OF_NO_DATA_PATH: [&str; 16] = [
+const OF_NO_DATA_PATH: [&str; 17] = [
     "command_line::",
     "configuration::",
     "doctor::",
@@ -59,6 +59,7 @@ const OF_NO_DATA_PATH: [&str; 16] = [
     "docker_host::moby::network_addresses::",
     "docker_host::moby::network_ports::",
     "docker_host::moby::resolvconf::",
+    "docker_host::names::",
     "docker_host::nonsense::",
     "from_wherever_a_daemon_died_on_the_way",
     "host_clients::",
@@ -93,18 +94,7 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<()> {
         [Layer::Unit, Layer::Datapath, Layer::System].into_iter().filter(is_wanted).collect();
     require_programs(&layers)?;
 
-    if layers == [Layer::Unit] {
-        // The daemon's own unit tests embed the object too.
-        ebpf::build(workspace, Flavour::Plain)?;
-    } else {
-        if layers.contains(&Layer::System) {
-            let plain = || build::Args::plain(false);
-            build::build(workspace, &build::Args { packet_log: true, ..plain() })?;
-            build::build(workspace, &build::Args { other_layout: true, ..plain() })?;
-            docker::ensure(workspace)?;
-        }
-        build::build(workspace, &build::Args::plain(false))?;
-    }
+    prepare(workspace, &layers)?;
 
     reasons::forget(workspace)?;
     let mut failed = Vec::new();
@@ -128,6 +118,25 @@ pub(crate) fn test(workspace: &Workspace, args: &Args) -> Result<()> {
         bail!("{}", failed.join("\n"));
     }
     Ok(())
+}
+
+/// Builds what the layers need. Systems with a dockerd are made meanwhile, which is mostly waiting for packages.
+fn prepare(workspace: &Workspace, layers: &[Layer]) -> Result<()> {
+    if layers == [Layer::Unit] {
+        // The daemon's own unit tests embed the object too.
+        return ebpf::build(workspace, Flavour::Plain).map(drop);
+    }
+    let has_system = layers.contains(&Layer::System);
+    thread::scope(|scope| {
+        let systems = has_system.then(|| scope.spawn(|| docker::ensure(workspace)));
+        let plain = || build::Args::plain(false);
+        if has_system {
+            build::build(workspace, &build::Args { packet_log: true, ..plain() })?;
+            build::build(workspace, &build::Args { other_layout: true, ..plain() })?;
+        }
+        build::build(workspace, &plain())?;
+        systems.map_or(Ok(()), process::join)
+    })
 }
 
 /// Runs one test of the system layer with settings that it reads, and shows what it prints.

@@ -335,7 +335,8 @@ where
         // The flow ends with the client; with the server its published ports end, and so does the slot.
         new.endpoint_slot = port.slot;
         new.network = server.network;
-        new.client = if snat == 0 { port.sandbox } else { HOST_NETNS };
+        // Who asks for the container's own address has the socket that would be found there.
+        new.client = if snat == 0 && !is_direct { port.sandbox } else { HOST_NETNS };
         new.seen = tracked.transport.seen;
         new.wanted = tracked.transport.sport;
         new.original = Redirect::to_container(&endpoint, other.bridge_mac);

@@ -27,6 +27,7 @@ use crate::{
     header::{IpHeader, proto},
     packet::Packet,
     parse::{self, Fields, Ip, Trackable},
+    published::PublishedFlags,
     tables::{FamilyTables, Tables},
 };
 
@@ -110,7 +111,9 @@ where
 fn is_published<A: Address, T: FamilyTables<A>>(tables: &T, ip: &Ip<A>, sport: Port) -> bool {
     ip.proto == proto::UDP
         && tables.is_host_address(ip.src)
-        && tables.find_published(&ip.src, proto::UDP, sport).is_some()
+        && tables
+            .find_published(&ip.src, proto::UDP, sport)
+            .is_some_and(|published| published.flags & PublishedFlags::FOR_HOST == 0)
 }
 
 /// Whether a packet is an ICMP error, which may be about a container's packet.

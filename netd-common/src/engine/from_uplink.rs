@@ -178,7 +178,7 @@ where
                 Ok(None)
             }
             // The host's firewall may mark it on its way to the bridge, where it is judged again (row M7).
-            Err(_) if is_trusted && tables.accepted_mark(number).is_some() => {
+            Err(_) if is_trusted && may_be_marked::<A, T>(tables, number) => {
                 Ok(Some(Reason::DirectlyRouted))
             }
             Err(reason) => Err(reason),
@@ -186,6 +186,15 @@ where
         Err(_) if is_unprotected::<A, T>(tables, number) => Ok(Some(Reason::DirectlyRouted)),
         Err(_) => Err(Reason::DirectRouting),
     }
+}
+
+/// Whether a mark lets packets in. Where the prefix is translated, nobody would ask for the mark.
+#[inline(always)]
+fn may_be_marked<A: Address, T: FamilyTables<A>>(tables: &T, number: u16) -> bool {
+    tables.accepted_mark(number).is_some()
+        && tables
+            .network(number)
+            .is_some_and(|network| !A::side(network).has(FamilyFlags::PREFIX_TRANSLATED))
 }
 
 /// Whether a network's containers are reached by their own addresses, at every port.

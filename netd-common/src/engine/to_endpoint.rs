@@ -181,7 +181,9 @@ fn has_accepted_mark<P: Packet, T: Tables>(packet: &P, tables: &T) -> bool {
         return false;
     }
     let Some(port) = tables.bridge_port(packet.ifindex()) else { return false };
+    // Other devices may be without our programs.
     tables.accepted_mark(port.network).is_some_and(|accepted| accepted.is_on(mark))
+        && tables.is_trusted(packet.ingress_ifindex(), port.network)
 }
 
 /// Whether such a packet may begin a flow.

@@ -203,10 +203,14 @@ fn a_mark_lets_in_from_a_trusted_device_at_any_port<A: Family>(datapath: Datapat
         scene.stays(leaving, &answer, Reason::Untranslated);
         assert_eq!(scene.halves::<A>().len(), 2);
     }
-    // What is of no flow that could be known is let in by no mark.
+    // A device that is not trusted may be one without our programs.
     let mut scene = Scene::on(datapath);
-    scene.tables.trusted.insert((UPLINK, NET_A));
     scene.tables.accepted_marks.insert(NET_A, AcceptedMark { value: 2, mask: 3 });
+    let request = Message::new(Kind::Udp, (A::outside(7), CLIENT_PORT), (own, 444));
+    let mut marked = entering.packet(request.frame()).with_mark(2);
+    assert_eq!(scene.judge(Hook::ToEndpoint, &mut marked), Reason::Unsolicited);
+    // What is of no flow that could be known is let in by no mark.
+    scene.tables.trusted.insert((UPLINK, NET_A));
     let fragment = Message::new(Kind::Udp, (A::outside(7), 1), (own, 444)).fragment();
     scene.judges(&[("fragment", FROM_UPLINK, fragment.clone(), Reason::DirectRouting)]);
     let mut marked = entering.packet(fragment).with_mark(2);

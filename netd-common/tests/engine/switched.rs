@@ -119,6 +119,10 @@ fn without_icc_a_link_leads_to_what_it_names_and_back<A: Family>(datapath: Datap
             };
             assert_eq!(sent(&scene, 3, 2, &request).0, Reason::IccOff);
             scene.tables.links.insert(key);
+            // The client's socket has begun the connection by then.
+            let sandbox = scene.tables.bridge_ports[&port(QUIET, 3)].sandbox;
+            let socket = (sandbox, (proto, server, client));
+            A::store(&scene.tables).container_sockets.borrow_mut().insert(socket);
             for (from, to, message) in [
                 (3, 2, request.to((server.0, 6380))),
                 (2, 3, request.reply()),
@@ -130,6 +134,7 @@ fn without_icc_a_link_leads_to_what_it_names_and_back<A: Family>(datapath: Datap
             let passed = Reason::UntranslatedRedirected;
             let to = |peer| (passed, Some(Redirection::Peer(peer)));
             assert_eq!(sent(&scene, 3, 2, &request), to(there), "{kind:?}");
+            // By the port that it was sent from.
             assert_eq!(sent(&scene, 2, 3, &request.reply()), to(back), "{kind:?}");
         }
     }

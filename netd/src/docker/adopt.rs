@@ -15,7 +15,7 @@ use super::{settings::Settings, taken::Taken, view::View};
 use crate::{
     config::DockerConfig,
     desired::Desired,
-    model::{Endpoint, MacAddr, Network, SandboxRef},
+    model::{Endpoint, MacAddr, Network, PublishedPort, SandboxRef},
 };
 
 /// What adopting depends on beside Docker itself.
@@ -76,6 +76,7 @@ pub fn adopt(view: &View, desired: &Desired, facts: &Facts) -> Adopted {
         ports: Taken::default(),
         names: BTreeMap::new(),
         endpoints: BTreeMap::new(),
+        unbound: Vec::new(),
         adopted: Adopted::default(),
     };
     for (owner, row) in desired.published_ports().filter(|(owner, _)| !desired.is_dockers(owner)) {
@@ -91,6 +92,7 @@ pub fn adopt(view: &View, desired: &Desired, facts: &Facts) -> Adopted {
     for (id, container) in containers {
         adopting.container(id, container);
     }
+    adopting.publish_unbound();
     adopting.links();
     adopting.adopted
 }
@@ -115,6 +117,8 @@ struct Adopting<'a> {
     names: BTreeMap<&'a str, String>,
     /// Our names of endpoints, by Docker's id.
     endpoints: BTreeMap<&'a str, String>,
+    /// What Docker does not bind for endpoints: whatever it does comes first.
+    unbound: Vec<(String, Vec<PublishedPort>)>,
     adopted: Adopted,
 }
 

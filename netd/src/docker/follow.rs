@@ -130,12 +130,17 @@ impl Publisher {
 }
 
 async fn follow(config: DockerConfig, publisher: Publisher) {
+    // What the last dockerd was told, while its file says something newer.
+    let mut told = None;
     loop {
         match find(&config.host).await {
             Ok(Found::Elsewhere) => publisher.state(State::Elsewhere),
             Ok(Found::Here(server)) => {
                 let pid = server.pid();
                 let settings = pid.and_then(|pid| Settings::of(pid).ok()).flatten();
+                let before = told.filter(|(before, _)| Some(*before) == pid);
+                let settings = settings.or(before.map(|(_, settings)| settings));
+                told = pid.zip(settings);
                 if let Err(error) = Session::run(&config.host, server, settings, &publisher).await {
                     let why = error.to_string();
                     if matches!(publisher.0.borrow().state, State::Followed { .. }) {
@@ -187,6 +192,8 @@ impl Who {
 
 /// Who listens there, and for which network namespace.
 async fn find(socket: &Path) -> io::Result<Found> {
+    // Most hosts without Docker have none.
+    std::fs::metadata(socket)?;
     if let Some(server) = Server::find(socket, processes(DOCKERD)?)? {
         return Ok(Found::Here(Who::Server(server)));
     }

@@ -51,6 +51,14 @@ pub fn rows(ports: &Ports, part: Part) -> Vec<PublishedPort> {
     merge(rows)
 }
 
+/// The rows of what Docker does not bind, likewise.
+pub fn unbound_rows(ports: &Ports, part: Part) -> Vec<PublishedPort> {
+    if part.is_routed {
+        return Vec::new();
+    }
+    rows(&Ports { bindings: ports.unbound.clone(), ..Ports::default() }, part)
+}
+
 /// What will be bound that is asked for without an address, on a network whose ports are bound at one
 /// (`host_binding_ipv4`, or docker0's `--ip`).
 pub fn bound_at(ports: &Ports, address: IpAddr) -> Ports {
@@ -157,7 +165,7 @@ mod tests {
         });
         let everywhere: Vec<_> = everywhere.iter().map(|port| (Proto::Tcp, *port)).collect();
         let opened = everywhere.clone();
-        Ports { bindings: bindings.collect(), opened, everywhere, exposed: Vec::new() }
+        Ports { bindings: bindings.collect(), opened, everywhere, ..Ports::default() }
     }
 
     #[track_caller]

@@ -4,7 +4,7 @@
 //! not looked at.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv6Addr},
     str::FromStr,
 };
@@ -155,7 +155,9 @@ pub fn container(mut answer: ContainerInspectResponse) -> Result<Inspected, Read
     let host = answer.host_config.take().unwrap_or_default();
     let wanted = host.port_bindings.unwrap_or_default();
     let exposed = answer.config.take().and_then(|config| config.exposed_ports).unwrap_or_default();
-    let exposed = exposed.iter().map(|key| container_port(key)).collect::<Result<Vec<_>, _>>()?;
+    let exposed =
+        exposed.iter().map(|key| container_port(key)).collect::<Result<BTreeSet<_>, _>>()?;
+    let exposed: Vec<_> = exposed.into_iter().collect();
     let links: Vec<String> = host.links.iter().flatten().filter_map(|it| linked(it)).collect();
     let planned = Planned { ports: planned(&wanted, &exposed)?, links: links.clone() };
     let running = running(answer, wanted, exposed)?;
@@ -245,13 +247,10 @@ fn ports(bound: PortMap, wanted: PortMap, exposed: Vec<(Proto, u16)>) -> Result<
     let mut opened = opened.map(|(key, _)| container_port(key)).collect::<Result<Vec<_>, _>>()?;
     opened.sort_unstable();
     opened.dedup();
-    // dockerd does not bind them for a container without IPv6: it has no rule that could lead there.
-    let named = named_v6(&wanted);
-    let mut bindings = bindings(bound)?;
-    bindings.extend(self::bindings(named)?);
-    bindings.sort_unstable();
-    bindings.dedup();
-    Ok(Ports { bindings, everywhere: everywhere(wanted)?, opened, exposed })
+    let mut unbound = bindings(named_v6(&wanted))?;
+    let bindings = bindings(bound)?;
+    unbound.retain(|binding| !bindings.contains(binding));
+    Ok(Ports { bindings, unbound, everywhere: everywhere(wanted)?, opened, exposed })
 }
 
 /// What is asked for at an IPv6 address, by number.

@@ -21,9 +21,9 @@ pub struct Settings {
     pub userland_proxy: bool,
     /// Whether docker0's containers are masqueraded: the API says no wherever iptables are off.
     pub ip_masq: bool,
-    /// Published ports are reached at the containers' own addresses too, from every device (since Docker 28).
+    /// Published ports are reached at the containers' own addresses too, from every device (since Docker 28.2).
     pub allow_direct_routing: bool,
-    /// What the host's firewall has marked so enters at any port (since Docker 28).
+    /// What the host's firewall has marked so enters at any port (since Docker 29).
     pub accept_mark: Option<FirewallMark>,
 }
 

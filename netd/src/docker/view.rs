@@ -86,6 +86,9 @@ pub struct Attachment {
 pub struct Ports {
     /// What is bound on the host.
     pub bindings: Vec<Binding>,
+    /// What is asked for at an IPv6 address that Docker does not bind, since no rule could lead from there to a container
+    /// without IPv6.
+    pub unbound: Vec<Binding>,
     /// The container ports that somebody wants on every address of the host: `-p 8080:80` without an address.
     pub everywhere: Vec<(Proto, u16)>,
     /// All container ports that are published, whether or not a port of the host is bound.

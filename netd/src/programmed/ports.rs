@@ -25,6 +25,9 @@ pub(super) fn publish<A: Address>(
         || network.direct_routing
         || !network.trusted_interfaces.is_empty();
     let is_direct = mode == GatewayMode::Routed || is_trusting;
+    if !mode.translates() {
+        publish_for_host(contents, host, network, endpoint);
+    }
     for port in &endpoint.ports {
         let value = value(network, endpoint, port, addr);
         let host_ports = (port.host_port, port.host_port_end);
@@ -38,8 +41,8 @@ pub(super) fn publish<A: Address>(
     }
 }
 
-/// Adds the published ports of an endpoint without an address of this family, as far as the host itself can be led to
-/// its address of the other one: from IPv6 to IPv4.
+/// Adds the published ports of an endpoint that has no address of this family, or one that is no part of it, as far as
+/// the host itself can be led to its address of the other one: from IPv6 to IPv4.
 pub(super) fn publish_for_host<A: Address>(
     contents: &mut FamilyContents<A>,
     host: &HostFacts,

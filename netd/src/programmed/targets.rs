@@ -41,15 +41,14 @@ impl Targets {
 
     fn add<A: Address>(&mut self, desired: &Desired, host: &HostFacts, endpoint: &Endpoint) {
         let Some(network) = desired.networks.get(&endpoint.network) else { return };
-        let of_family = |ip: &IpAddr| A::from_ip(*ip).is_some();
-        let container = endpoint.addresses().map(|net| net.addr()).find(of_family);
+        let translates = |address: &IpAddr| {
+            let subnet = network.subnet(Family::of(*address));
+            subnet.is_some_and(|subnet| subnet.gateway_mode.translates())
+        };
+        let addresses = || endpoint.addresses().map(|net| net.addr()).filter(translates);
+        let own = addresses().find(|address| A::from_ip(*address).is_some());
         // One that has IPv4 only is reached from IPv6 as well.
-        let container = container.or(endpoint.ipv4.map(|net| net.addr().into()));
-        let Some(container) = container else { return };
-        let subnet = network.subnet(Family::of(container));
-        if !subnet.is_some_and(|subnet| subnet.gateway_mode.translates()) {
-            return;
-        }
+        let Some(container) = own.or_else(|| addresses().find(IpAddr::is_ipv4)) else { return };
         for port in &endpoint.ports {
             let target = Target {
                 host_port: port.host_port,
@@ -62,14 +61,13 @@ impl Targets {
         }
     }
 
-    /// Where somebody on the host is led who asks for this address of the host's: to a container of the same family,
-    /// or to one that has IPv4 only and publishes on every address.
+    /// Where somebody on the host is led who asks for this address of the host's.
     pub(crate) fn find(&self, proto: Proto, asked: SocketAddr) -> Option<SocketAddr> {
         let any = match asked.ip() {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
-        let places = [asked.ip(), any, IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+        let places = [asked.ip(), any];
         places.into_iter().find_map(|place| self.find_at((proto, place), asked.port()))
     }
 

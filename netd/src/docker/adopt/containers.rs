@@ -91,6 +91,9 @@ impl<'a> Adopting<'a> {
             None => known_ports.to_vec(),
         };
         let ports = self.with_slots(&name, ports, known_ports);
+        let unbound = container.ports.as_ref().filter(|_| !network.internal);
+        let unbound = unbound.map(|ports| ports::unbound_rows(ports, part)).unwrap_or_default();
+        self.unbound.push((name.clone(), unbound));
         let sandbox = self.facts.sandboxes.get(id).cloned();
         let sandbox = sandbox.or_else(|| known.map(|known| known.sandbox.clone()));
         // Each endpoint a sandbox of its own, as long as it is not known that some have the same.
@@ -144,6 +147,27 @@ impl<'a> Adopting<'a> {
         };
         let keeps = known.map(|known| known.name.clone()).filter(|name| candidates.contains(name));
         keeps.or_else(|| candidates.into_iter().find(is_free))
+    }
+
+    /// Publishes what Docker does not bind, where nobody else has the port.
+    pub(super) fn publish_unbound(&mut self) {
+        for (name, rows) in std::mem::take(&mut self.unbound) {
+            for row in rows {
+                if let Some((owner, other)) = self.ports.overlapping(&row) {
+                    let fault =
+                        format!("container {name}: port {row} is published by {owner} as {other}");
+                    self.fault(fault);
+                    continue;
+                }
+                let Some(endpoint) = self.adopted.endpoints.get(&name) else { continue };
+                let known = self.known.get(endpoint.id.as_str());
+                let known = known.map_or(&[][..], |known| &known.ports);
+                let rows = self.with_slots(&name, vec![row], known);
+                if let Some(endpoint) = self.adopted.endpoints.get_mut(&name) {
+                    endpoint.ports.extend(rows);
+                }
+            }
+        }
     }
 
     /// Rows that were there before keep their slots. One that netd publishes itself for somebody else stays that

@@ -65,6 +65,7 @@ fn container(name: &str, digits: &str) -> Container {
             bindings: vec![binding("0.0.0.0"), binding("::")],
             everywhere: published.clone(),
             opened: published,
+            unbound: Vec::new(),
             exposed: vec![(Proto::Tcp, 80)],
         }),
         links: Vec::new(),
@@ -280,7 +281,6 @@ fn links_lead_to_what_is_exposed_where_docker0_has_no_icc() {
 
 #[test]
 fn before_it_starts_a_container_is_published_where_its_networks_ports_are_bound() {
-    let binding = ("com.docker.network.bridge.host_binding_ipv4", "127.0.0.1");
     for (address, expected) in [("0.0.0.0", "*:8080:80"), ("127.0.0.1", "127.0.0.1:8080:80")] {
         let binding = [("com.docker.network.bridge.host_binding_ipv4", address)];
         let front = network('2', "front", &["172.22.0.0/16", "fd02::/64"], &binding);
@@ -318,4 +318,30 @@ fn what_dockerd_was_told_holds_until_it_can_be_read_again() {
     assert_eq!(told(&known, None).0, read);
     let other = Settings { ip_masq: true, allow_direct_routing: false, ..settings };
     assert_eq!(told(&known, Some(other)).0, (true, false, true));
+}
+
+#[test]
+fn what_docker_has_not_bound_comes_after_what_it_has() {
+    let networks = || {
+        vec![
+            network('1', "alpha", &["172.21.0.0/16"], &[]),
+            network('2', "beta", &["172.22.0.0/16", "fd02::/64"], &[]),
+        ]
+    };
+    let named = |port| {
+        let mut named = container("a", "1");
+        let host_ip = "2001:db8::1".parse().unwrap();
+        let unbound = vec![Binding { proto: Proto::Tcp, host_ip, host_port: port, port: 80 }];
+        named.ports = Some(Ports { unbound, ..Ports::default() });
+        named
+    };
+    let both = adopted(networks(), vec![named(8081), container("b", "2")]);
+    assert_eq!(rows(&both, "a"), ["[2001:db8::1]:8081:80/tcp"]);
+    assert_eq!(rows(&both, "b"), ["8080:80/tcp"]);
+    assert!(both.faults.is_empty());
+    let clash = adopted(networks(), vec![named(8080), container("b", "2")]);
+    assert_eq!(rows(&clash, "a"), Vec::<String>::new());
+    assert_eq!(rows(&clash, "b"), ["8080:80/tcp"]);
+    let fault = "container a: port [2001:db8::1]:8080:80/tcp is published by b as 8080:80/tcp";
+    assert!(clash.faults.contains(fault), "{:?}", clash.faults);
 }

@@ -73,7 +73,7 @@ enum AnswerError {
 /// What dockerd has answered about an object.
 enum Answer {
     Network(String, Option<(Network, Attached)>),
-    Container(String, Option<Inspected>),
+    Container(String, Option<Box<Inspected>>),
     Useless(Object, AnswerError),
 }
 
@@ -134,7 +134,12 @@ impl<'a> Session<'a> {
         let mut look = interval(LOOK_AFTER);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            for object in self.mirror.ask() {
+            let objects = self.mirror.ask();
+            // A service manager would take a question for one to a Docker that it is to start.
+            if !objects.is_empty() && !self.who.listens() {
+                return Err(SessionError::Ending);
+            }
+            for object in objects {
                 asked.push(ask(self.docker.clone(), object));
             }
             if self.mirror.knows_networks() {
@@ -158,7 +163,9 @@ impl<'a> Session<'a> {
                 }
                 Some(answer) = asked.next() => match answer {
                     Answer::Network(id, network) => self.mirror.network(&id, network),
-                    Answer::Container(id, container) => self.mirror.container(&id, container),
+                    Answer::Container(id, container) => {
+                        self.mirror.container(&id, container.map(|it| *it));
+                    }
                     Answer::Useless(object, error) => {
                         if self.mirror.failed(&object) {
                             warn!(?object, %error, "what dockerd says of it is of no use; it stays as it was");
@@ -199,7 +206,7 @@ async fn ask(docker: Docker, object: Object) -> Answer {
         }
         Object::Container(id) => {
             let container = ask_container(&docker, id).await;
-            container.map(|container| Answer::Container(id.clone(), container))
+            container.map(|container| Answer::Container(id.clone(), container.map(Box::new)))
         }
     };
     answer.unwrap_or_else(|error| Answer::Useless(object, error))
@@ -234,6 +241,7 @@ type Pump = JoinSet<()>;
 /// Hears of events, those of the last moment too, in a task of its own: dockerd forgets all but the last few hundred.
 fn listen(docker: &Docker) -> (mpsc::UnboundedReceiver<Result<Event, ApiError>>, Pump) {
     let kinds = ["container", "network", "daemon"].map(str::to_owned).to_vec();
+    let begun = clock::unix_nanos();
     let options = EventsOptions {
         since: Some((clock::unix_secs() - 1).to_string()),
         until: None,
@@ -245,7 +253,7 @@ fn listen(docker: &Docker) -> (mpsc::UnboundedReceiver<Result<Event, ApiError>>,
         let mut events = Box::pin(docker.events(Some(options)));
         while let Some(event) = events.next().await {
             let is_over = event.is_err();
-            let event = event.map(read_event).transpose();
+            let event = event.map(|message| read_event(message, begun)).transpose();
             if event.is_some_and(|event| sender.send(event).is_err()) || is_over {
                 return;
             }
@@ -254,8 +262,9 @@ fn listen(docker: &Docker) -> (mpsc::UnboundedReceiver<Result<Event, ApiError>>,
     (receiver, pump)
 }
 
-/// What an event means; most mean nothing to packets.
-fn read_event(message: EventMessage) -> Option<Event> {
+/// What an event means to a session that began then (units: nanoseconds since 1970); most mean nothing to packets.
+fn read_event(message: EventMessage, begun: u128) -> Option<Event> {
+    let nanos = message.time_nano.and_then(|nanos| u128::try_from(nanos).ok());
     let actor = message.actor?;
     let id = actor.id?;
     let action = message.action?;
@@ -276,7 +285,10 @@ fn read_event(message: EventMessage) -> Option<Event> {
         (EventMessageTypeEnum::CONTAINER, "destroy") => {
             Some(Event::ContainerGone { container: id })
         }
-        (EventMessageTypeEnum::DAEMON, "reload") => Some(Event::Reloaded),
+        // One of before the session has led to it.
+        (EventMessageTypeEnum::DAEMON, "reload") if nanos.is_none_or(|nanos| nanos > begun) => {
+            Some(Event::Reloaded)
+        }
         _ => None,
     }
 }

@@ -154,7 +154,5 @@ fn links_and_exposed_ports_are_read() {
     let running = read.running.unwrap();
     assert_eq!(running.links, ["db", "web"]);
     assert_eq!(read.planned.links, running.links);
-    let mut exposed = running.ports.unwrap().exposed;
-    exposed.sort_unstable();
-    assert_eq!(exposed, [(Proto::Tcp, 80), (Proto::Udp, 53)]);
+    assert_eq!(running.ports.unwrap().exposed, [(Proto::Tcp, 80), (Proto::Udp, 53)]);
 }
