@@ -48,10 +48,12 @@ const TEST_THREADS: &str = "RUST_TEST_THREADS";
 pub(crate) const DATA_PATHS: [&str; 2] = ["fast", "stack"];
 
 /// What no packet takes part in, or the same of either data path: done in the first one only.
-const OF_NO_DATA_PATH: [&str; 17] = [
+const OF_NO_DATA_PATH: [&str; 25] = [
     "command_line::",
     "configuration::",
+    "data_path_choice::",
     "doctor::",
+    "docker_host::inside::",
     "docker_host::lifecycle::",
     "docker_host::measure::",
     "docker_host::moby::etchosts::",
@@ -61,11 +63,17 @@ const OF_NO_DATA_PATH: [&str; 17] = [
     "docker_host::moby::resolvconf::",
     "docker_host::names::",
     "docker_host::nonsense::",
+    "docker_host::settings::",
+    "fail_points::",
+    "failures::",
     "from_wherever_a_daemon_died_on_the_way",
     "host_clients::",
+    "many_daemons::",
     "port_reservation::",
     "privileges::",
     "service_manager::",
+    "state::",
+    "stopping::",
 ];
 
 /// The data path that was asked for, or all of them.
