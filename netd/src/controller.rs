@@ -40,7 +40,7 @@ use crate::{
     api::{Item, Request},
     backup,
     config::Config,
-    datapath::{Datapath, DatapathError, Pins},
+    datapath::{AskedFor, Datapath, DatapathError, Pins},
     desired::{
         AllowError, ConnectError, Desired, DisconnectError, LookupError, NetworkError,
         PublishError, RemoveNetworkError, UnpublishError,
@@ -49,6 +49,7 @@ use crate::{
     ipam::{self, Pools},
     model::Family,
     mounts::MountError,
+    moved,
     netlink::{Netlink, NetlinkError, monitor::Monitor},
     netns::{EnterError, SandboxError, link::SandboxLinkError},
     programmed::{HostFacts, Programmed, Targets},
@@ -295,19 +296,26 @@ impl Controller {
             fast_networks: self.paths.fast().cloned().collect(),
             ..self.host.facts(&self.desired, named, &self.devices.uplinks)
         };
+        self.datapath.program(&Programmed::new(&self.desired, &facts))?;
         let targets = Targets::new(&self.desired, &facts);
         self.targets.send_if_modified(|known| {
             let is_new = *known != targets;
             *known = targets;
             is_new
         });
-        self.datapath.program(&Programmed::new(&self.desired, &facts))
+        Ok(())
     }
 
     /// Serves what comes to the proxy.
     pub(crate) fn serve_proxy(&self, sockets: Sockets) -> anyhow::Result<JoinSet<()>> {
         self.datapath.place_proxy(&self.pins, &sockets)?;
         Ok(sockets.serve(&self.targets)?)
+    }
+
+    /// Ends sockets that were led to containers which have moved.
+    pub(crate) fn follow_moved(&self) -> Result<JoinSet<()>, DatapathError> {
+        let asked = AskedFor::open(&self.pins)?;
+        Ok(moved::follow(self.targets.subscribe(), asked))
     }
 
     /// Sets the sysctls that netd needs, and says which ones it had to.

@@ -87,6 +87,7 @@ async fn serve(options: &RunOptions, takeover: bool) -> Result<()> {
     let sockets = Sockets::open();
     let mut controller = Controller::start(parts, &cgroup).await?;
     let _proxy = controller.serve_proxy(sockets)?;
+    let _moved = controller.follow_moved()?;
     traces.keep();
 
     privileges::drop_unneeded().context("capabilities cannot be dropped")?;

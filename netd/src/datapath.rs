@@ -4,6 +4,7 @@
 //! Everything here outlives the daemon: maps, programs and socket hooks are pinned, classifiers hang on
 //! their devices. A daemon that starts finds them, replaces the programs and goes on.
 
+mod asked;
 mod attach;
 mod batch;
 pub(crate) mod conntrack;
@@ -36,6 +37,7 @@ use netd_common::{
 };
 use thiserror::Error;
 
+pub(crate) use asked::AskedFor;
 pub(crate) use attach::{Carried, HANDLE, PRIORITY, Side};
 pub(crate) use pins::Pins;
 pub(crate) use xdp::XdpError;

@@ -32,6 +32,7 @@ mod fail_point;
 pub mod listeners;
 pub mod locks;
 pub mod mounts;
+mod moved;
 pub mod netlink;
 pub mod netns;
 pub mod privileges;

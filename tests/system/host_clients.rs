@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use netd_tests::{
     asking::{Way, ask},
+    clients::{ask_by, udp_socket},
     condition::eventually,
     family::Family,
     netns::Namespace,
@@ -120,4 +121,32 @@ fn the_hooks_outlive_the_daemon_and_the_proxy_comes_back_with_it() {
     eventually("nobody is at the port", || {
         ask(&world.host, Way::Tcp, bound, at(Family::V4.loopback(), 8080)).is_err()
     });
+}
+
+#[test]
+fn a_datagram_socket_follows_its_port_to_another_container() {
+    let world = World::new();
+    world.network("front", 1, "");
+    let [web, other] = ["web", "other"].map(|name| world.container(name, "front", ""));
+    let _servers = [&web, &other].map(|it| servers::udp_echo(&it.namespace, 5000));
+    world.netd("port add web 5000:5000/udp").ok();
+    for address in ["127.0.0.1", "::1", "192.0.2.1", "2001:db8:1::1"] {
+        let to = SocketAddr::new(address.parse().unwrap(), 5000);
+        let connect = || udp_socket(&world.host, to).unwrap();
+        let socket = connect();
+        ask_by(&socket, "hello");
+        // One that has gone may come back: its clients are left as they are.
+        world.netd("port rm web 5000:5000/udp").ok();
+        world.netd("port add web 5000:5000/udp").ok();
+        ask_by(&socket, "hello");
+        world.netd("port rm web 5000:5000/udp").ok();
+        world.netd("port add other 5000:5000/udp").ok();
+        eventually("the socket is told", || {
+            let told = socket.send(b"hello").and_then(|_| socket.take_error());
+            told.is_err() || told.is_ok_and(|error| error.is_some())
+        });
+        ask_by(&connect(), "hello");
+        world.netd("port rm other 5000:5000/udp").ok();
+        world.netd("port add web 5000:5000/udp").ok();
+    }
 }

@@ -14,6 +14,7 @@ pub mod monitor;
 pub mod neighbour;
 pub mod netfilter;
 pub mod route;
+pub mod sock_diag;
 pub mod veth;
 pub mod way;
 

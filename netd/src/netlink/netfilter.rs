@@ -117,7 +117,7 @@ async fn dump(socket: &TokioSocket, list: u16, ruleset: &mut nftables::Ruleset) 
 }
 
 /// Both ends of a list begin with an error number below zero, or with zero.
-fn end(payload: &[u8]) -> io::Result<()> {
+pub(super) fn end(payload: &[u8]) -> io::Result<()> {
     let code = payload.get(..4).and_then(|bytes| parse_i32(bytes).ok()).unwrap_or(0);
     if code < 0 { Err(io::Error::from_raw_os_error(code.saturating_neg())) } else { Ok(()) }
 }
