@@ -7,7 +7,12 @@
 //! its namespace, as everywhere in these tests. Docker 20.10 is not here: its privileged containers ask for
 //! capabilities that root does not have on every machine of the tests.
 
-use std::{fs, net::IpAddr, thread};
+use std::{
+    fs,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use netd_tests::{
     clients::{Transport, ask_udp, fetch, try_fetch},
@@ -186,6 +191,9 @@ fn check_closed(outer: &Outer, neighbour: &DockerContainer, web: &Namespace) {
 
 #[track_caller]
 fn check(release: Release) {
+    // Each is two hosts. Two of these tests at once have been seen to wait for each other for a minute, in the kernel.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut outer = Outer::new(release);
     let _outside = servers::nginx(&outer.host.world.client, &[80]);
     let neighbour = outer.host.container("neighbour", "--network front");
