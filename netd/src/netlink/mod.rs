@@ -13,6 +13,7 @@ pub mod link;
 pub mod monitor;
 pub mod neighbour;
 pub mod netfilter;
+mod raw;
 pub mod route;
 pub mod sock_diag;
 pub mod veth;

@@ -9,11 +9,11 @@ mod nftables;
 
 use std::io;
 
-use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, TokioSocket, protocols::NETLINK_NETFILTER};
+use rtnetlink::sys::{AsyncSocket as _, TokioSocket, protocols::NETLINK_NETFILTER};
 
-use super::{NetlinkError, Request};
+use super::{NetlinkError, Request, raw::exchange};
 use crate::firewall::{Chain, Forwarding};
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, parse_i32};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer};
 use nix::errno::Errno;
 
 pub(super) use nftables::{GROUP, SUBSYSTEM};
@@ -78,7 +78,7 @@ async fn nftables_chains() -> Result<Vec<Chain>, NetlinkError> {
         let socket = TokioSocket::new(NETLINK_NETFILTER)?;
         let mut ruleset = nftables::Ruleset::default();
         for list in [nftables::GET_CHAINS, nftables::GET_RULES] {
-            dump(&socket, list, &mut ruleset).await?;
+            exchange(&socket, &request(list), |kind, message| ruleset.add(kind, message)).await?;
         }
         Ok(ruleset.chains())
     };
@@ -95,31 +95,6 @@ async fn nftables_chains() -> Result<Vec<Chain>, NetlinkError> {
 pub(super) fn is_absence(error: &io::Error) -> bool {
     let absent = [Errno::EINVAL, Errno::EOPNOTSUPP, Errno::EPROTONOSUPPORT];
     absent.iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
-}
-
-/// Asks for a list of all families and reads it to its end.
-async fn dump(socket: &TokioSocket, list: u16, ruleset: &mut nftables::Ruleset) -> io::Result<()> {
-    const NLMSG_ERROR: u16 = 2;
-    const NLMSG_DONE: u16 = 3;
-    socket.send(&request(list)).await?;
-    loop {
-        let (datagram, _) = socket.recv_from_full().await?;
-        let mut rest = datagram.as_slice();
-        while let Ok(message) = NetlinkBuffer::new_checked(rest) {
-            match message.message_type() {
-                NLMSG_ERROR | NLMSG_DONE => return end(message.payload()),
-                kind => ruleset.add(kind, message.payload()),
-            }
-            let aligned = (message.length() as usize).next_multiple_of(4);
-            rest = rest.get(aligned..).unwrap_or_default();
-        }
-    }
-}
-
-/// Both ends of a list begin with an error number below zero, or with zero.
-pub(super) fn end(payload: &[u8]) -> io::Result<()> {
-    let code = payload.get(..4).and_then(|bytes| parse_i32(bytes).ok()).unwrap_or(0);
-    if code < 0 { Err(io::Error::from_raw_os_error(code.saturating_neg())) } else { Ok(()) }
 }
 
 /// A request without attributes: the netlink header and a `struct nfgenmsg` of zeros, which means any

@@ -8,11 +8,11 @@ use std::{
 };
 
 use bytemuck::{Pod, Zeroable};
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer};
 use nix::libc::{AF_INET, AF_INET6, IPPROTO_UDP};
-use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, TokioSocket, protocols::NETLINK_SOCK_DIAG};
+use rtnetlink::sys::{AsyncSocket as _, TokioSocket, protocols::NETLINK_SOCK_DIAG};
+
+use super::raw::exchange;
 
 /// `SOCK_DIAG_BY_FAMILY` and `SOCK_DESTROY`.
 const LIST: u16 = 20;
@@ -93,7 +93,7 @@ pub async fn connected_udp() -> io::Result<Vec<ConnectedUdp>> {
     let mut sockets = Vec::new();
     for family in [AF_INET, AF_INET6] {
         let request = Request { states: CONNECTED, ..request(family as u8, Zeroable::zeroed()) };
-        exchange(&socket, LIST, NLM_F_DUMP, &request, |payload| {
+        exchange(&socket, &message(LIST, NLM_F_DUMP, &request), |_, payload| {
             if let Some(bytes) = payload.get(..size_of::<Answer>()) {
                 let Answer { family, id, .. } = bytemuck::pod_read_unaligned(bytes);
                 sockets.push(ConnectedUdp { family, id });
@@ -110,7 +110,7 @@ pub async fn connected_udp() -> io::Result<Vec<ConnectedUdp>> {
 /// Where the kernel does not, or there is no such socket any more.
 pub async fn end(udp: &ConnectedUdp) -> io::Result<()> {
     let socket = TokioSocket::new(NETLINK_SOCK_DIAG)?;
-    exchange(&socket, DESTROY, NLM_F_ACK, &request(udp.family, udp.id), |_| ()).await
+    exchange(&socket, &message(DESTROY, NLM_F_ACK, &request(udp.family, udp.id)), |_, _| ()).await
 }
 
 fn request(family: u8, id: SocketId) -> Request {
@@ -124,33 +124,16 @@ fn request(family: u8, id: SocketId) -> Request {
     }
 }
 
-/// Asks, and reads the answer to its end.
-async fn exchange(
-    socket: &TokioSocket,
-    kind: u16,
-    flags: u16,
-    request: &Request,
-    mut found: impl FnMut(&[u8]),
-) -> io::Result<()> {
+/// The message: the netlink header and the request.
+fn message(kind: u16, flags: u16, request: &Request) -> [u8; 16 + size_of::<Request>()] {
     let mut bytes = [0; 16 + size_of::<Request>()];
+    let len = bytes.len() as u32;
     let mut message = NetlinkBuffer::new(&mut bytes[..]);
-    message.set_length(16 + size_of::<Request>() as u32);
+    message.set_length(len);
     message.set_message_type(kind);
     message.set_flags(NLM_F_REQUEST | flags);
     message.payload_mut().copy_from_slice(bytemuck::bytes_of(request));
-    socket.send(&bytes).await?;
-    loop {
-        let (datagram, _) = socket.recv_from_full().await?;
-        let mut rest = datagram.as_slice();
-        while let Ok(message) = NetlinkBuffer::new_checked(rest) {
-            match message.message_type() {
-                NLMSG_ERROR | NLMSG_DONE => return super::netfilter::end(message.payload()),
-                _ => found(message.payload()),
-            }
-            let aligned = (message.length() as usize).next_multiple_of(4);
-            rest = rest.get(aligned..).unwrap_or_default();
-        }
-    }
+    bytes
 }
 
 #[cfg(test)]
