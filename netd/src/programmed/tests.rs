@@ -211,7 +211,10 @@ fn a_routed_family_has_its_ports_at_the_containers_address() {
     let front = with_modes(GatewayMode::Nat, GatewayMode::Routed);
     let programmed = programmed_on(front, vec![port("*", (8080, 8080), 80)], false);
     assert_eq!(places(&programmed.v4), ["0.0.0.0 8080>80"]);
-    assert_eq!(places(&programmed.v6), ["fd00:1::2 80>80"]);
+    // From the host's own addresses the host itself is led to the container's IPv4.
+    assert_eq!(places(&programmed.v6), [":: 8080>80", "fd00:1::2 80>80"]);
+    let for_host = |it: &&published::PublishedPort<V6>| it.flags & PublishedFlags::FOR_HOST != 0;
+    assert_eq!(programmed.v6.published_ports.values().filter(for_host).count(), 1);
     let front = programmed.networks[&3];
     assert!(front.v6.has(FamilyFlags::ROUTED) && !front.v6.has(FamilyFlags::MASQUERADE));
     assert!(front.v4.has(FamilyFlags::MASQUERADE) && !front.v4.has(FamilyFlags::ROUTED));
