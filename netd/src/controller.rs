@@ -214,6 +214,13 @@ impl Controller {
     /// Answers a request.
     pub(crate) async fn handle(&mut self, command: Command) -> Next {
         let Command { request, reply } = command;
+        let may_make_room = matches!(
+            request,
+            Request::NetworkRemove { .. }
+                | Request::NetworkPrune
+                | Request::NetworkDisconnect { .. }
+                | Request::PortRemove { .. }
+        );
         let result = match request {
             Request::NetworkCreate(create) => self.create_network(&create).await,
             Request::NetworkList => Ok(self.networks()),
@@ -257,6 +264,9 @@ impl Controller {
             Request::StateImport { text } => self.import_state(&text).await,
             Request::Stop { detach } => return self.stop(detach, reply).await,
         };
+        if may_make_room {
+            self.adopt_faulty();
+        }
         match result {
             Ok(items) => reply.finish(items),
             Err(error) => reply.refuse(&in_one_line(&error)),

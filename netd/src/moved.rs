@@ -1,8 +1,8 @@
 //! The host's UDP sockets that were led to a container which has another address now.
 //!
 //! A connected socket sends where its destination was rewritten to for as long as it lives, and no packet of its tells
-//! anybody. So it is ended once its published port leads elsewhere: its program is told, and connects anew. A container
-//! that comes back with the same address keeps its clients.
+//! anybody. So it is ended once its published port leads elsewhere: its program is told (receiving says ECONNABORTED,
+//! sending EDESTADDRREQ), and may connect anew. A container that comes back with the same address keeps its clients.
 
 use std::{io, net::SocketAddr};
 

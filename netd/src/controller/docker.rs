@@ -71,6 +71,12 @@ impl Controller {
         is_soon.then(|| FIRST_LOOK_AFTER * (1 << self.docker.looks))
     }
 
+    /// What could not be adopted perhaps can be, now that something of netd's is gone.
+    pub(super) fn adopt_faulty(&mut self) {
+        self.docker.is_pending |= !self.docker.faults.is_empty();
+        self.docker.looks = 0;
+    }
+
     /// Looks again for what was not there.
     pub(crate) async fn adopt_pending(&mut self) {
         if !self.docker.is_pending {

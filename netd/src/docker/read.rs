@@ -223,12 +223,14 @@ fn attachment(endpoint: EndpointSettings) -> Result<Option<(String, Attachment)>
     Ok(Some((id(endpoint.network_id, "NetworkID")?, attachment)))
 }
 
-/// What is asked for by a number: of the host's other ports Docker chooses one at each start.
+/// What is asked for by a number: of the host's other ports Docker chooses one at each start. Whether it binds what is
+/// named by an IPv6 address is seen then.
 fn planned(wanted: &PortMap, exposed: &[(Proto, u16)]) -> Result<Ports, ReadError> {
     let mut exact = PortMap::new();
     for (key, bindings) in wanted {
         let mut bound = Vec::new();
-        for binding in bindings.iter().flatten().filter(|it| is_number(it)) {
+        let is_exact = |it: &&PortBinding| is_number(it) && !is_named_v6(it);
+        for binding in bindings.iter().flatten().filter(is_exact) {
             bound.push(binding.clone());
             if binding.host_ip.as_deref().unwrap_or("").is_empty() {
                 let host_ip = Some("::".to_owned());
@@ -255,15 +257,17 @@ fn ports(bound: PortMap, wanted: PortMap, exposed: Vec<(Proto, u16)>) -> Result<
 
 /// What is asked for at an IPv6 address, by number.
 fn named_v6(wanted: &PortMap) -> PortMap {
-    let is_named = |binding: &&PortBinding| {
-        let address = binding.host_ip.as_deref().and_then(|text| text.parse::<Ipv6Addr>().ok());
-        address.is_some_and(|address| !address.is_unspecified()) && is_number(binding)
-    };
+    let is_named = |it: &&PortBinding| is_number(it) && is_named_v6(it);
     let named = wanted.iter().map(|(key, bindings)| {
         let bindings = bindings.iter().flatten().filter(is_named).cloned();
         (key.clone(), Some(bindings.collect()))
     });
     named.collect()
+}
+
+fn is_named_v6(binding: &PortBinding) -> bool {
+    let address = binding.host_ip.as_deref().and_then(|text| text.parse::<Ipv6Addr>().ok());
+    address.is_some_and(|address| !address.is_unspecified())
 }
 
 /// Whether Docker has no choice.

@@ -176,6 +176,20 @@ fn docker_28_and_netd_are_restarted_in_any_order() {
 }
 
 #[test]
+fn what_overlaps_a_network_of_netds_is_taken_up_when_that_is_gone() {
+    let host = DockerHost::new(Release::New);
+    let world = &host.world;
+    world.netd("network create own --subnet 10.66.0.0/24").ok();
+    host.docker("network create --subnet 10.66.0.0/24 over").ok();
+    eventually("netd says why it is left alone", || {
+        world.netd("docker status").ok().contains("it overlaps 10.66.0.0/24 of netd's network own")
+    });
+    world.netd("network rm own").ok();
+    host.known_network("over");
+    assert!(!world.netd("docker status").ok().contains("overlaps"));
+}
+
+#[test]
 fn a_dockerd_that_ends_does_not_wait_for_netd() {
     let mut host = DockerHost::new(Release::New);
     host.known_network("bridge");

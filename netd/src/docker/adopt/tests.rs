@@ -339,6 +339,15 @@ fn what_docker_has_not_bound_comes_after_what_it_has() {
     assert_eq!(rows(&both, "a"), ["[2001:db8::1]:8081:80/tcp"]);
     assert_eq!(rows(&both, "b"), ["8080:80/tcp"]);
     assert!(both.faults.is_empty());
+    // Nor does one that starts take it from one that runs.
+    let starting = Container { name: "0".to_owned(), is_started: false, ..named(8081) };
+    let second = Container { attachments: container("0", "1").attachments, ..starting };
+    let mut view = view(networks(), vec![named(8081), second]);
+    view.containers.get_mut("0").unwrap().attachments.get_mut(&id('1')).unwrap().mac = mac('9');
+    let facts = facts(&view);
+    let both = adopt(&view, &Desired::default(), &facts);
+    assert_eq!(rows(&both, "a"), ["[2001:db8::1]:8081:80/tcp"]);
+    assert_eq!(rows(&both, "0"), Vec::<String>::new());
     let clash = adopted(networks(), vec![named(8080), container("b", "2")]);
     assert_eq!(rows(&clash, "a"), Vec::<String>::new());
     assert_eq!(rows(&clash, "b"), ["8080:80/tcp"]);

@@ -112,7 +112,12 @@ impl Mirror {
                 self.overtake(&Object::Network(network.clone()));
                 self.disconnect(&network, &container);
             }
-            Event::ContainerChanged { container } => self.is_stale(Object::Container(container)),
+            Event::ContainerChanged { container } => {
+                // It may have another name, by which others are linked to it.
+                let linked: Vec<Object> = self.linked().collect();
+                linked.into_iter().for_each(|it| self.is_stale(it));
+                self.is_stale(Object::Container(container));
+            }
             Event::ContainerEnded { container } => self.end(&container),
             Event::ContainerGone { container } => {
                 self.end(&container);
@@ -214,11 +219,16 @@ impl Mirror {
 
     /// Puts questions again whose answers were of no use, and those about links: `docker rm --link` is no event.
     pub(super) fn ask_again(&mut self) {
-        let linked = self.view.containers.iter();
-        let linked = linked.filter(|(_, it)| it.is_started && !it.links.is_empty());
-        let linked = linked.map(|(id, _)| Object::Container(id.clone()));
-        let again = self.useless.iter().cloned().chain(linked);
-        self.stale.extend(again.filter(|object| !self.asked.contains_key(object)));
+        let again = self.useless.iter().cloned().chain(self.linked());
+        let again: Vec<Object> = again.filter(|it| !self.asked.contains_key(it)).collect();
+        self.stale.extend(again);
+    }
+
+    /// The containers that are linked to others.
+    fn linked(&self) -> impl Iterator<Item = Object> {
+        let containers = self.view.containers.iter();
+        let linked = containers.filter(|(_, it)| it.is_started && !it.links.is_empty());
+        linked.map(|(id, _)| Object::Container(id.clone()))
     }
 
     fn is_stale(&mut self, object: Object) {

@@ -156,3 +156,12 @@ fn links_and_exposed_ports_are_read() {
     assert_eq!(read.planned.links, running.links);
     assert_eq!(running.ports.unwrap().exposed, [(Proto::Tcp, 80), (Proto::Udp, 53)]);
 }
+
+#[test]
+fn what_docker_may_not_bind_is_not_planned_as_if_it_did() {
+    let named = serde_json::json!([{ "HostIp": "2001:db8::1", "HostPort": "8080" }]);
+    let answer = serde_json::json!({ "HostConfig": { "PortBindings": { "80/tcp": named } } });
+    let ports = container(serde_json::from_value(answer).unwrap()).unwrap().planned.ports;
+    assert_eq!(ports.bindings, []);
+    assert_eq!(ports.unbound.iter().map(|it| it.host_port).collect::<Vec<_>>(), [8080]);
+}
