@@ -48,8 +48,8 @@ pub struct Choice {
     pub path: Path,
     /// What speaks against the way past the stack, be it taken or not.
     pub obstacle: Option<Obstacle>,
-    /// A chain whose policy stops what goes through the stack and is not accepted by a rule.
-    pub drops: Option<String>,
+    /// Who stops what goes through the stack and is not accepted by a rule.
+    pub stops: Option<String>,
 }
 
 /// What speaks against the way past the stack.
@@ -84,7 +84,7 @@ pub fn choose(asked: Asked, facts: &Facts) -> Choice {
         DatapathMode::Auto if obstacle.is_some() => Path::Stack,
         DatapathMode::Auto => Path::Fast,
     };
-    Choice { asked, path, obstacle, drops: facts.forwarding.drops.clone() }
+    Choice { asked, path, obstacle, stops: facts.forwarding.stops.clone() }
 }
 
 fn obstacle(facts: &Facts) -> Option<Obstacle> {
@@ -123,12 +123,12 @@ impl Choice {
             }
             (DatapathMode::Fast, None) | (DatapathMode::Stack, _) => format!("asked for {asker}"),
         };
-        if let Some(chain) = &self.drops {
+        if let Some(who) = &self.stops {
             let stops = match self.path {
                 Path::Fast => "would have stopped packets on the stack's way",
                 Path::Stack => "stops packets that no rule accepts",
             };
-            reason.push_str(&format!("; the policy DROP of {chain} {stops}"));
+            reason.push_str(&format!("; {who} {stops}"));
         }
         reason
     }
@@ -166,8 +166,8 @@ mod tests {
     }
 
     fn drops(facts: Facts) -> Facts {
-        let drops = Some("chain FORWARD of table ip filter".to_owned());
-        Facts { forwarding: Forwarding { drops, ..facts.forwarding }, ..facts }
+        let stops = Some("the policy DROP of chain FORWARD of table ip filter".to_owned());
+        Facts { forwarding: Forwarding { stops, ..facts.forwarding }, ..facts }
     }
 
     #[track_caller]

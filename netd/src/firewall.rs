@@ -2,7 +2,9 @@
 //! stack would escape. Pure.
 //!
 //! Docker's own chains and the jumps to them are not somebody's rules: netd does their work. What users
-//! have put into `DOCKER-USER` is.
+//! have put into `DOCKER-USER` is. So it is with firewalld ([`firewalld`]).
+
+mod firewalld;
 
 /// A chain of rules, whichever tool has made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +47,8 @@ pub enum Target {
 pub struct Forwarding {
     /// A chain with rules of somebody's own.
     pub rules: Option<String>,
-    /// A chain whose policy stops what no rule accepts.
-    pub drops: Option<String>,
+    /// Who stops what no rule accepts.
+    pub stops: Option<String>,
     /// Why a part of the firewall is not known.
     pub unreadable: Option<String>,
 }
@@ -56,13 +58,30 @@ impl Forwarding {
     pub fn of(chains: &[Chain]) -> Self {
         let is_entered = |chain: &&Chain| chain.forward.is_some();
         let entered = || chains.iter().filter(is_entered).filter(|chain| !is_dockers_table(chain));
-        let drops = entered().find(|chain| chain.forward == Some(Policy::Drop));
+        let rules = |chain| match firewalld::is_its(chain) {
+            true => firewalld::set_up(chains),
+            false => with_rules(chain, chains),
+        };
+        let policy =
+            dropping(chains).next().map(|chain| format!("the policy DROP of {}", chain.place()));
+        let firewalld = || entered().find(|chain| firewalld::is_its(chain));
         Self {
-            rules: entered().find_map(|chain| with_rules(chain, chains)).map(Chain::place),
-            drops: drops.map(Chain::place),
+            rules: entered().find_map(rules).map(Chain::place),
+            stops: policy.or_else(|| firewalld().map(|_| firewalld::NAME.to_owned())),
             unreadable: None,
         }
     }
+
+    /// Whether firewalld stops every packet of a container's that it sees.
+    pub fn is_closed_by_firewalld(&self, chains: &[Chain]) -> bool {
+        self.stops.as_deref() == Some(firewalld::NAME) && !firewalld::accepts_some(chains)
+    }
+}
+
+/// The chains whose policies stop what no rule accepts.
+pub fn dropping(chains: &[Chain]) -> impl Iterator<Item = &Chain> {
+    let is_anyones = |chain: &&Chain| !is_dockers_table(chain) && !firewalld::is_its(chain);
+    chains.iter().filter(|chain| chain.forward == Some(Policy::Drop)).filter(is_anyones)
 }
 
 impl Chain {

@@ -1,52 +1,33 @@
 //! A Docker host: a world with a real dockerd beside netd, and containers that Docker runs.
 //!
-//! dockerd and its containerd live in a mount namespace of their own, in a Debian system that `cargo xtask` has made
-//! (`target/docker`), above which lies a layer that is the test's.
+//! dockerd and its containerd live in a [`System`] of their own.
 
 mod api;
+mod firewalld;
+mod leftovers;
+mod system;
 
 use std::{
-    collections::BTreeSet,
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
     sync::Once,
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-pub use self::api::Answer;
+pub use self::{
+    api::Answer,
+    firewalld::Firewalld,
+    system::{Release, System},
+};
 use crate::{
     condition::{eventually, eventually_some},
     netns::Namespace,
-    process::{Outcome, Running, run, run_in},
+    process::{Outcome, Running, run},
     topology::World,
 };
-
-/// A Debian release, by the Docker that it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Release {
-    /// 20.10.
-    Old,
-    /// 26.1.
-    Middle,
-    /// 28 or later.
-    New,
-}
-
-impl Release {
-    fn suite(self) -> &'static str {
-        match self {
-            Self::Old => "bookworm",
-            Self::Middle => "trixie",
-            Self::New => "sid",
-        }
-    }
-}
 
 /// How dockerd is told to leave packets to netd.
 pub const FOR_NETD: &str = "--iptables=false --ip6tables=false --userland-proxy=false";
@@ -54,36 +35,13 @@ pub const FOR_NETD: &str = "--iptables=false --ip6tables=false --userland-proxy=
 /// The image of all containers: busybox, which does nothing until it is told.
 pub const IMAGE: &str = "probe";
 
-/// Makes the namespace that dockerd lives in, and stays there: $1 the system, $2 the test's folder.
-const HOLD: &str = r#"
-set -e
-system=$1 dir=$2
-mkdir -p "$dir/upper" "$dir/work" "$dir/root" "$dir/data" "$dir/cgroup"
-mount --rbind /sys/fs/cgroup "$dir/cgroup"
-mount -t overlay overlay -o "lowerdir=$system,upperdir=$dir/upper,workdir=$dir/work" "$dir/root"
-cd "$dir/root"
-mount -t proc proc proc
-mount -t sysfs sys sys
-mount --rbind "$dir/cgroup" sys/fs/cgroup
-mount --rbind /dev dev
-mount -t tmpfs run run
-mkdir -p var/lib/docker "./$dir" old
-mount --bind "$dir/data" var/lib/docker
-mount --bind "$dir" "./$dir"
-pivot_root . old
-umount -l /old
-echo made
-exec sleep infinity
-"#;
-
 /// A world whose host has a dockerd.
 #[derive(Debug)]
 pub struct DockerHost {
     /// The world; netd runs in it from the start.
     pub world: World,
     dockerd: Option<Running>,
-    holder: Running,
-    dir: PathBuf,
+    system: System,
 }
 
 /// A container that Docker runs.
@@ -115,21 +73,12 @@ impl DockerHost {
     #[track_caller]
     pub fn without_daemons(release: Release) -> Self {
         static SWEEP: Once = Once::new();
-        SWEEP.call_once(remove_leftovers);
+        SWEEP.call_once(leftovers::remove);
         let world = World::without_daemon("");
         let dir = world.directory().join("docker");
         fs::create_dir_all(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
-        let system = system(release);
-        let script = ["--mount", "--propagation=private", "sh", "-c", HOLD, "hold"];
-        let (system, place) = (system.to_string_lossy(), dir.to_string_lossy());
-        let args: Vec<&str> = script.into_iter().chain([&*system, &*place]).collect();
-        let log = dir.join("holder.log");
-        let mut holder = Running::start(world.host.path(), &log, "unshare", &args);
-        eventually("there is a place for dockerd", || {
-            assert_eq!(holder.status(), None, "{}", holder.log());
-            holder.log().contains("made")
-        });
-        let this = Self { world, dockerd: None, holder, dir };
+        let system = System::new(release, world.host.path(), &dir);
+        let this = Self { world, dockerd: None, system };
         this.configure_netd("");
         this
     }
@@ -146,7 +95,7 @@ impl DockerHost {
 
     /// A folder of its own, which the host and dockerd see at the same place.
     pub fn directory(&self) -> &Path {
-        &self.dir
+        self.system.directory()
     }
 
     /// dockerd and its proxies.
@@ -157,16 +106,16 @@ impl DockerHost {
     pub fn docker_processes(&mut self) -> Vec<u32> {
         let dockerd = self.dockerd.as_ref().unwrap_or_else(|| panic!("dockerd does not run")).pid();
         let is_proxy = |pid: &i32| {
-            parent(*pid) == Some(dockerd.cast_signed())
+            leftovers::parent(*pid) == Some(dockerd.cast_signed())
                 && fs::read_to_string(format!("/proc/{pid}/comm"))
                     .is_ok_and(|name| name.trim_end() == "docker-proxy")
         };
-        let proxies = processes().filter(is_proxy).map(i32::cast_unsigned);
+        let proxies = leftovers::processes().filter(is_proxy).map(i32::cast_unsigned);
         proxies.chain([dockerd]).collect()
     }
 
     fn socket(&self) -> String {
-        self.dir.join("docker.sock").to_string_lossy().into_owned()
+        self.directory().join("docker.sock").to_string_lossy().into_owned()
     }
 
     /// Starts dockerd and waits until it answers.
@@ -211,10 +160,8 @@ impl DockerHost {
         dockerd.signal(Signal::SIGKILL);
         dockerd.wait();
         // Where no init reaps, a containerd that has ended with it looks as if it were alive.
-        let rm = ["rm", "-f", "/run/docker.pid", "/run/docker/containerd/containerd.pid"];
-        let args: Vec<String> = self.mount_namespace();
-        let args: Vec<&str> = args.iter().map(String::as_str).chain(rm).collect();
-        run_in(self.world.host.path(), "nsenter", &args, "").ok();
+        let files = ["/run/docker.pid", "/run/docker/containerd/containerd.pid"];
+        self.system.run(&["rm", "-f", files[0], files[1]], "").ok();
     }
 
     /// Writes the file of dockerd's settings, which it reads when it starts.
@@ -223,15 +170,7 @@ impl DockerHost {
     /// Where it cannot be written.
     #[track_caller]
     pub fn write_daemon_json(&self, text: &str) {
-        let written = fs::write(self.dir.join("daemon.json"), text);
-        written.unwrap_or_else(|error| panic!("{error}"));
-        let (from, to) = (self.dir.join("daemon.json"), "/etc/docker/daemon.json");
-        let args = self.mount_namespace();
-        let from = from.to_string_lossy();
-        let script = format!("mkdir -p /etc/docker && cp {from} {to}");
-        let args: Vec<&str> =
-            args.iter().map(String::as_str).chain(["sh", "-c", &script]).collect();
-        run_in(self.world.host.path(), "nsenter", &args, "").ok();
+        self.system.write("/etc/docker/daemon.json", text);
     }
 
     /// Makes that file younger than any dockerd that has been started so far: files' times are whole seconds to netd.
@@ -240,10 +179,7 @@ impl DockerHost {
     /// Where there is none.
     #[track_caller]
     pub fn make_daemon_json_younger(&self) {
-        let touch = ["touch", "-d", "+1 hour", "/etc/docker/daemon.json"];
-        let args = self.mount_namespace();
-        let args: Vec<&str> = args.iter().map(String::as_str).chain(touch).collect();
-        run_in(self.world.host.path(), "nsenter", &args, "").ok();
+        self.system.run(&["touch", "-d", "+1 hour", "/etc/docker/daemon.json"], "").ok();
     }
 
     /// Has dockerd read its settings again, as far as it does.
@@ -267,11 +203,6 @@ impl DockerHost {
         });
     }
 
-    /// The program that goes where dockerd lives, as arguments of nsenter(1).
-    fn mount_namespace(&self) -> Vec<String> {
-        vec![format!("--mount=/proc/{}/ns/mnt", self.holder.pid()), "--".to_owned()]
-    }
-
     /// Runs `docker LINE`, split at white space, to its end.
     ///
     /// # Panics
@@ -283,34 +214,27 @@ impl DockerHost {
 
     /// `docker LINE` as a shell has it, for who runs many at once.
     pub fn docker_line(&self, line: &str) -> String {
-        let (netns, mount) = (self.world.host.path().display(), self.holder.pid());
-        let host = self.socket();
-        format!(
-            "nsenter --net={netns} --mount=/proc/{mount}/ns/mnt -- docker --host unix://{host} {line}"
-        )
+        self.system.shell_line(&format!("docker --host unix://{} {line}", self.socket()))
     }
 
     #[track_caller]
     fn docker_with(&self, line: &str, stdin: &str) -> Outcome {
         let host = format!("unix://{}", self.socket());
-        let args = self.mount_namespace().into_iter();
-        let args = args.chain(["docker", "--host", &host].map(str::to_owned));
-        let args: Vec<String> = args.chain(line.split_whitespace().map(str::to_owned)).collect();
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        run_in(self.world.host.path(), "nsenter", &args, stdin)
+        let args = ["docker", "--host", &host].into_iter().chain(line.split_whitespace());
+        self.system.run(&args.collect::<Vec<_>>(), stdin)
     }
 
     /// An image of nothing but busybox: what answers in a container is a program of this machine's.
     #[track_caller]
     fn import_image(&self) {
-        let image = self.dir.join("image");
+        let image = self.directory().join("image");
         for folder in ["bin", "etc", "tmp"] {
             fs::create_dir_all(image.join(folder)).unwrap_or_else(|error| panic!("{error}"));
         }
         let busybox = run(Command::new("sh").args(["-c", "command -v busybox"]), "").ok();
         let copied = fs::copy(busybox.trim(), image.join("bin/busybox"));
         copied.unwrap_or_else(|error| panic!("{busybox}: {error}"));
-        let tar = self.dir.join("image.tar");
+        let tar = self.directory().join("image.tar");
         run(Command::new("tar").arg("-C").arg(&image).arg("-cf").arg(&tar).arg("."), "").ok();
         self.docker(&format!("import {} {IMAGE}", tar.display())).ok();
     }
@@ -397,68 +321,6 @@ impl Drop for DockerHost {
             }
         }
         self.dockerd = None;
-        end_processes(&self.dir.to_string_lossy());
+        leftovers::end_processes(&self.directory().to_string_lossy());
     }
-}
-
-/// The system with that release's Docker: `NETD_DOCKER_SYSTEMS`, else where `cargo xtask` makes them.
-fn system(release: Release) -> PathBuf {
-    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/docker");
-    let systems = env::var_os("NETD_DOCKER_SYSTEMS").map_or(made, PathBuf::from);
-    let system = systems.join(release.suite());
-    let system = system.canonicalize();
-    system.unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask setup`", release.suite()))
-}
-
-/// Ends what test processes that were killed have left running.
-fn remove_leftovers() {
-    let own = std::process::id();
-    let folder = env::temp_dir();
-    for pid in processes() {
-        for dir in folders_of(pid, &folder.to_string_lossy()) {
-            let owner = dir.split('-').nth(1).and_then(|owner| owner.parse::<u32>().ok());
-            if owner.is_some_and(|it| it != own && !Path::new(&format!("/proc/{it}")).exists()) {
-                end_processes(&dir);
-            }
-        }
-    }
-}
-
-/// The folders of tests that a process sees as mounts.
-fn folders_of(pid: i32, folder: &str) -> BTreeSet<String> {
-    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-    let start = format!("{folder}/ntd-");
-    let folders = mounts.split(&[' ', ',', '=', ':']).filter(|word| word.starts_with(&start));
-    folders.filter_map(|word| Some(word.split_once("/docker")?.0.to_owned())).collect()
-}
-
-/// Ends every process that lives in the mount namespace of a test's dockerd, and their children: containers.
-fn end_processes(dir: &str) {
-    let lives_there = |pid: &i32| {
-        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-        mounts.contains(dir)
-    };
-    let mut ended: BTreeSet<i32> = processes().filter(lives_there).collect();
-    loop {
-        let is_child = |pid: &i32| parent(*pid).is_some_and(|parent| ended.contains(&parent));
-        let children: Vec<i32> =
-            processes().filter(is_child).filter(|it| !ended.contains(it)).collect();
-        if children.is_empty() {
-            break;
-        }
-        ended.extend(children);
-    }
-    for pid in ended {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
-}
-
-fn processes() -> impl Iterator<Item = i32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-}
-
-fn parent(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }

@@ -37,7 +37,7 @@ fn an_empty_chain_and_a_policy_are_nobodys_rules() {
     check(&[chain("FORWARD", FORWARD, &[])], None);
     let drops = Forwarding::of(&[chain("FORWARD", Some(Policy::Drop), &[])]);
     assert_eq!(drops.rules, None);
-    assert_eq!(drops.drops.unwrap(), "chain FORWARD of table ip filter");
+    assert_eq!(drops.stops.unwrap(), "the policy DROP of chain FORWARD of table ip filter");
 }
 
 #[test]
@@ -64,4 +64,54 @@ fn dockers_own_rules_do_not_count() {
     check(&[forward(), elsewhere], None);
     let own = chain("filter-FORWARD", FORWARD, &["if drop"]);
     check(&[Chain { table: "table ip docker-bridges".to_owned(), ..own }], None);
+}
+
+fn firewallds(name: &str, forward: Option<Policy>, rules: &[&str]) -> Chain {
+    Chain { table: "table inet firewalld".to_owned(), ..chain(name, forward, rules) }
+}
+
+/// What firewalld has with these chains besides, and whether it is somebody's own, whether all packets are stopped.
+#[track_caller]
+fn check_firewalld(more: &[Chain], own: Option<&str>, is_closed: bool) {
+    let jumps = ["if accept", "jump filter_FORWARD_dispatch", "reject"];
+    let mut chains = vec![
+        firewallds("filter_FORWARD", FORWARD, &jumps),
+        firewallds("filter_FWD_public", None, &["jump filter_FWD_public_deny"]),
+        firewallds("filter_FWD_public_deny", None, &[]),
+        // The zone's own devices.
+        firewallds("filter_FWD_public_allow", None, &["if accept"]),
+        firewallds("filter_FWD_policy_docker-forwarding", None, &["accept"]),
+        firewallds("filter_IN_public_deny", None, &["if drop"]),
+    ];
+    chains.extend_from_slice(more);
+    let forwarding = Forwarding::of(&chains);
+    let own = own.map(|name| format!("chain {name} of table inet firewalld"));
+    assert_eq!(
+        (forwarding.rules.as_ref(), forwarding.stops.as_deref()),
+        (own.as_ref(), Some("firewalld"))
+    );
+    assert_eq!(forwarding.is_closed_by_firewalld(&chains), is_closed);
+}
+
+#[test]
+fn what_firewalld_has_by_itself_is_nobodys() {
+    check_firewalld(&[], None, true);
+    let mut closing = firewallds("filter_forward", Some(Policy::Drop), &["if accept"]);
+    closing.table = "table inet firewalld_policy_drop".to_owned();
+    check_firewalld(&[closing], None, true);
+    check_firewalld(&[firewallds("filter_FWD_docker", None, &["accept"])], None, false);
+}
+
+#[test]
+fn what_somebody_has_set_up_in_firewalld_is_their_own() {
+    // As firewalld before 2 calls a zone's chain.
+    for name in ["filter_FWD_public_post", "filter_FWDI_public_deny", "filter_FWD_x_pre"] {
+        check_firewalld(&[firewallds(name, None, &["if drop"])], Some(name), true);
+    }
+    let policy = "filter_FWD_policy_mine";
+    check_firewalld(
+        &[firewallds(policy, None, &["jump filter_FWD_policy_mine_pre"])],
+        Some(policy),
+        false,
+    );
 }

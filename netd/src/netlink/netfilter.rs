@@ -42,7 +42,7 @@ impl Firewall {
         let (nftables, legacy) = (self.nftables.clone(), self.legacy.clone());
         Forwarding {
             rules: nftables.rules.or(legacy.rules),
-            drops: nftables.drops.or(legacy.drops),
+            stops: nftables.stops.or(legacy.stops),
             unreadable: nftables.unreadable.or(legacy.unreadable),
         }
     }

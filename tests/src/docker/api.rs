@@ -56,11 +56,7 @@ impl DockerHost {
     /// Where it cannot be written.
     #[track_caller]
     pub fn write_file(&self, path: &str, text: &str) {
-        let args = self.mount_namespace();
-        let script = format!("cat > {path}");
-        let args: Vec<&str> =
-            args.iter().map(String::as_str).chain(["sh", "-c", &script]).collect();
-        run_in(self.world.host.path(), "nsenter", &args, text).ok();
+        self.system.write(path, text);
     }
 
     /// Where dockerd keeps what it knows of a container.
@@ -99,11 +95,7 @@ impl DockerHost {
     #[track_caller]
     pub(super) fn spawn_docker(&self, flags: &str) -> Running {
         let host = format!("unix://{}", self.socket());
-        let places = ["dockerd", "--host", &host, "--pidfile", "/run/docker.pid"];
-        let args = self.mount_namespace().into_iter().chain(places.map(str::to_owned));
-        let args: Vec<String> = args.chain(flags.split_whitespace().map(str::to_owned)).collect();
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let log = self.directory().join("dockerd.log");
-        Running::start(self.world.host.path(), &log, "nsenter", &args)
+        let args = ["dockerd", "--host", &host, "--pidfile", "/run/docker.pid"].into_iter();
+        self.system.start("dockerd", &args.chain(flags.split_whitespace()).collect::<Vec<_>>())
     }
 }

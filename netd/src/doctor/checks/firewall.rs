@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Verdict, Verdicts, or_ok};
 use crate::{
-    data_path::{Asked, choose},
-    doctor::facts::Facts,
-    firewall::{Chain, Forwarding, Policy},
+    data_path::{Asked, Choice, Path, choose},
+    doctor::facts::{Facts, Host},
+    firewall::{Chain, Forwarding, dropping},
 };
 
 /// Who leaves rules behind: what their chains begin with, or the tables that are theirs.
@@ -138,19 +138,32 @@ impl<'a> Place<'a> {
 }
 
 pub(super) fn forward_policy(facts: &Facts) -> Verdicts<'_> {
-    let drops = dropping(facts.chains.as_ref()?).map(|chain| {
+    let (chains, host) = (facts.chains.as_ref()?, facts.host.as_ref()?);
+    let drops = dropping(chains).map(|chain| {
         let message = format!(
             "the policy DROP of {} stops packets that take the stack's way and no rule accepts",
             chain.place()
         );
         Verdict::finding(message, accept(chain))
     });
-    Ok(or_ok(drops.collect(), "forwarded packets are not dropped by a policy"))
+    let takes_stack = choice(facts, host, chains).path == Path::Stack;
+    let is_closed = takes_stack && Forwarding::of(chains).is_closed_by_firewalld(chains);
+    let firewalld = is_closed.then(|| {
+        Verdict::finding(
+            "firewalld stops packets that take the stack's way: no zone and no policy accepts any",
+            ACCEPT_IN_FIREWALLD,
+        )
+    });
+    let found = drops.chain(firewalld).collect();
+    Ok(or_ok(found, "forwarded packets are not dropped by a policy"))
 }
 
-fn dropping(chains: &[Chain]) -> impl Iterator<Item = &Chain> {
-    chains.iter().filter(|chain| chain.forward == Some(Policy::Drop))
-}
+/// As `iptables -P FORWARD ACCEPT`.
+pub(super) const ACCEPT_IN_FIREWALLD: &str = "firewall-cmd --permanent --new-policy netd-forward && \
+    firewall-cmd --permanent --policy netd-forward --add-ingress-zone ANY && \
+    firewall-cmd --permanent --policy netd-forward --add-egress-zone ANY && \
+    firewall-cmd --permanent --policy netd-forward --set-target ACCEPT && \
+    firewall-cmd --reload   # or, unless the data path was asked for: netd run --datapath auto";
 
 fn accept(chain: &Chain) -> String {
     let name = &chain.name;
@@ -169,8 +182,8 @@ fn accept(chain: &Chain) -> String {
 pub(super) fn br_netfilter(facts: &Facts) -> Verdicts<'_> {
     let (filters, chains) = (&facts.sysctls.bridge_filters, facts.chains.as_ref()?);
     let forwarding = Forwarding::of(chains);
-    let harm = match (dropping(chains).next(), forwarding.rules) {
-        (Some(chain), _) => format!("the policy DROP of {} stops", chain.place()),
+    let harm = match (forwarding.stops, forwarding.rules) {
+        (Some(who), _) => format!("{who} stops"),
         (None, Some(rules)) => format!("rules in {rules} judge"),
         (None, None) => return Ok(vec![Verdict::ok("no rule meets what a bridge switches")]),
     };
@@ -183,10 +196,13 @@ pub(super) fn br_netfilter(facts: &Facts) -> Verdicts<'_> {
     Ok(vec![Verdict::finding(message, format!("sysctl -w {}", off.join(" ")))])
 }
 
+/// The way of networks that ask for none.
+fn choice(facts: &Facts, host: &Host, chains: &[Chain]) -> Choice {
+    choose(Asked::Daemon(facts.config.datapath.mode), &host.path_facts(chains))
+}
+
 pub(super) fn data_path(facts: &Facts) -> Verdicts<'_> {
-    let host = facts.host.as_ref()?;
-    let choice =
-        choose(Asked::Daemon(facts.config.datapath.mode), &host.path_facts(facts.chains.as_ref()?));
+    let choice = choice(facts, facts.host.as_ref()?, facts.chains.as_ref()?);
     let message = format!("{}: {}", choice.path, choice.reason());
     Ok(vec![if choice.is_doubtful() {
         Verdict::finding(message, "netd run --datapath auto")

@@ -271,7 +271,10 @@ mod tests {
             assert_eq!(rules, [(Target::Other, false), (Target::Return, true)]);
             let forwarding = Forwarding::of(&chains);
             assert_eq!(forwarding.rules.unwrap(), "chain DOCKER-USER of table filter");
-            assert_eq!(forwarding.drops.unwrap(), "chain FORWARD of table filter");
+            assert_eq!(
+                forwarding.stops.unwrap(),
+                "the policy DROP of chain FORWARD of table filter"
+            );
             chains[user].rules.remove(0);
             assert_eq!(Forwarding::of(&chains).rules, None);
         }

@@ -205,7 +205,10 @@ mod tests {
         );
         let forwarding = Forwarding::of(&chains);
         assert_eq!(forwarding.rules.unwrap(), "chain forward of table inet mine");
-        assert_eq!(forwarding.drops.unwrap(), "chain FORWARD of table ip filter");
+        assert_eq!(
+            forwarding.stops.unwrap(),
+            "the policy DROP of chain FORWARD of table ip filter"
+        );
         let dockers: Vec<_> =
             chains.into_iter().filter(|chain| chain.table == "table ip filter").collect();
         assert!(dockers.iter().any(|chain| chain.forward == Some(Policy::Drop)));

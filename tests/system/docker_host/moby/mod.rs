@@ -6,6 +6,7 @@
 mod account;
 mod bridge;
 mod etchosts;
+mod firewalld;
 mod links;
 mod mac_addr;
 mod network_addresses;

@@ -1,6 +1,4 @@
 //! `integration/network/bridge/bridge_linux_test.go`: bridges, their devices, and what a firewall has to do with them.
-//!
-//! Not here: TestFirewalldReloadNoZombies, since firewalld does not run without a D-Bus of its own.
 
 use netd_tests::{
     clients::{fetch, pings_at_once},

@@ -95,6 +95,23 @@ fn policies_that_stop_forwarded_packets_are_named_each_with_its_own_fix() {
 }
 
 #[test]
+fn firewalld_matters_where_packets_take_the_stacks_way() {
+    let forward = chain("table inet firewalld", "filter_FORWARD", Some(Policy::Accept));
+    check(|facts| facts.chains = Ok(vec![forward.clone()]), &[]);
+    check(
+        |facts| {
+            facts.config.datapath.mode = DatapathMode::Stack;
+            facts.chains = Ok(vec![forward.clone()]);
+        },
+        &[&format!(
+            "finding forward_policy: firewalld stops packets that take the stack's way: no zone and no policy accepts \
+             any | {}",
+            super::super::firewall::ACCEPT_IN_FIREWALLD
+        )],
+    );
+}
+
+#[test]
 fn br_netfilter_matters_where_there_are_rules_to_meet() {
     let on = |facts: &mut Facts| {
         facts.sysctls.bridge_filters = vec!["bridge-nf-call-iptables"];
