@@ -97,7 +97,7 @@ impl Controller {
     }
 
     /// What a device is to carry.
-    fn side_of(&self, link: &Link) -> Option<Side> {
+    pub(super) fn side_of(&self, link: &Link) -> Option<Side> {
         let devices = &self.devices;
         if let Some(is_ethernet) = devices.uplinks.get(&link.ifindex) {
             return Some(if *is_ethernet { Side::Uplink } else { Side::UplinkL3 });

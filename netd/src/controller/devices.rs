@@ -139,14 +139,14 @@ impl Controller {
         let current: BTreeSet<u32> = uplinks.iter().map(|uplink| uplink.ifindex).collect();
         let attached: BTreeSet<u32> = self.devices.uplinks.keys().copied().collect();
         for lost in &attached - &current {
+            self.devices.uplinks.remove(&lost);
             if let Some(link) = self.host.link_at(lost) {
                 info!(uplink = link.name, "no uplink any more");
-                // A port that has just been closed keeps what closes it.
-                if !self.devices.strangers.contains(&lost) {
+                // A bridge or a port that it has just become keeps the programs that it has as such.
+                if self.side_of(link).is_none() {
                     Datapath::detach(&link.name);
                 }
             }
-            self.devices.uplinks.remove(&lost);
         }
     }
 

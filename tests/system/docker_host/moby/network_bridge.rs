@@ -102,6 +102,10 @@ fn test_no_such_external_bridge() {
     let network = host.world.netd("network inspect bridge --json").json();
     assert_eq!(network[0]["bridge"], "own0");
     reached(&host.world.client, at(Family::V4.host(), 8080));
+    // It was an uplink until Docker said whose it is, and has not been without programs in between.
+    let log = host.world.daemon.log();
+    assert!(log.contains("no uplink any more uplink=\"own0\""), "{log}");
+    assert!(!log.contains("took netd's programs off"), "{log}");
 }
 
 /// How many lines of iptables name Docker.
