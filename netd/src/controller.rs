@@ -45,6 +45,7 @@ use crate::{
         AllowError, ConnectError, Desired, DisconnectError, LookupError, NetworkError,
         PublishError, RemoveNetworkError, UnpublishError,
     },
+    errors::in_one_line,
     ids::Urandom,
     ipam::{self, Pools},
     model::Family,
@@ -374,20 +375,4 @@ fn datapath_config(config: &Config, secret: [u64; 2], netns_cookie: u64) -> Data
             | if loose { ConfigFlags::TCP_LOOSE } else { 0 },
         ..DatapathConfig::DEFAULT
     }
-}
-
-/// An error and its causes: a reply has one line.
-fn in_one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Some errors show their cause themselves.
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text.replace('\n', " ")
 }

@@ -5,6 +5,7 @@ pub mod data_path;
 pub mod desired;
 pub mod docker;
 pub mod driver_options;
+pub mod errors;
 pub mod firewall;
 pub mod ids;
 pub mod ipam;

@@ -143,6 +143,6 @@ impl<'a> Adopting<'a> {
 }
 
 /// As Docker shortens an id.
-fn short(id: &str) -> &str {
+pub(super) fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     api::Conflict,
     config::{DockerConfig, DockerMode},
+    errors::in_one_line,
     netlink::netfilter,
 };
 use server::Server;
@@ -142,7 +143,7 @@ async fn follow(config: DockerConfig, publisher: Publisher) {
                 let settings = settings.or(before.map(|(_, settings)| settings));
                 told = pid.zip(settings);
                 if let Err(error) = Session::run(&config.host, server, settings, &publisher).await {
-                    let why = error.to_string();
+                    let why = in_one_line(&error);
                     if matches!(publisher.0.borrow().state, State::Followed { .. }) {
                         info!(why, "dockerd is away; what it has made stays as it is");
                     }

@@ -258,6 +258,31 @@ fn a_bridge_that_others_use_as_well_is_left_alone() {
 }
 
 #[test]
+fn a_bridge_that_somebody_deletes_is_missed_until_docker_has_made_it_anew() {
+    let mut host = DockerHost::new(Release::New);
+    create_network(&host, "front", 1, "--opt com.docker.network.bridge.name=front0");
+    host.known_network("front");
+    let status = |host: &DockerHost| host.world.netd("docker status").ok();
+    assert!(!status(&host).contains("front0"));
+    host.world.host.ip(&["link del front0"]);
+    eventually("netd says so", || {
+        status(&host).contains("network front: its bridge front0 is gone; Docker makes it anew")
+    });
+    host.stop_docker();
+    host.start_docker(FOR_NETD);
+    eventually("all is well", || {
+        let status = status(&host);
+        status.contains("followed") && !status.contains("front0")
+    });
+    let web = host.container("web", "--network front -p 8080:80");
+    let _nginx = servers::nginx(&web.namespace, &[80]);
+    host.published("web");
+    for family in Family::BOTH {
+        fetch(&host.world.client, at(family.host(), 8080));
+    }
+}
+
+#[test]
 fn a_docker_whose_settings_have_not_been_read_again_is_judged_by_what_it_does() {
     let mut host = DockerHost::without_daemons(Release::New);
     host.world.daemon.start();

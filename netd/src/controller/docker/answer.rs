@@ -4,7 +4,10 @@ use super::{
     super::{Controller, RequestError},
     State,
 };
-use crate::api::{ConflictInfo, DockerInfo, DockerState};
+use crate::{
+    api::{ConflictInfo, DockerInfo, DockerState},
+    model::Network,
+};
 
 impl Controller {
     /// How things stand.
@@ -21,6 +24,9 @@ impl Controller {
             }
         };
         let networks = self.desired.networks.values().filter(|it| !it.manager.is_netd());
+        let faults = self.docker.faults.iter().cloned();
+        let faults =
+            faults.chain(networks.clone().filter_map(|network| self.without_bridge(network)));
         let endpoints = self.desired.endpoints.values();
         let endpoints = endpoints.filter(|endpoint| self.desired.is_dockers(endpoint));
         DockerInfo {
@@ -29,11 +35,20 @@ impl Controller {
             version,
             error,
             conflicts: conflicts.iter().copied().map(ConflictInfo::new).collect(),
-            faults: self.docker.faults.iter().cloned().collect(),
+            faults: faults.collect(),
             networks: networks.map(|network| network.name.clone()).collect(),
             endpoints: endpoints.clone().count(),
             ports: endpoints.map(|endpoint| endpoint.ports.len()).sum(),
         }
+    }
+
+    /// What is wrong with a network of Docker's whose bridge somebody has deleted.
+    fn without_bridge(&self, network: &Network) -> Option<String> {
+        let Network { name, bridge, .. } = network;
+        let is_there = self.host.ifindex(bridge).is_some();
+        (!is_there).then(|| {
+            format!("network {name}: its bridge {bridge} is gone; Docker makes it anew when it is restarted")
+        })
     }
 
     /// Refuses what is Docker's to do.

@@ -1,8 +1,12 @@
 //! What dockerd has answered so far, and what it is still to be asked for. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use crate::docker::{
+    adopt::short,
     read::{Attached, Inspected, Planned},
     view::{Container, Network, View},
 };
@@ -12,6 +16,16 @@ use crate::docker::{
 pub(super) enum Object {
     Network(String),
     Container(String),
+}
+
+/// By as much of its id as Docker shows.
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(id) => write!(f, "network {}", short(id)),
+            Self::Container(id) => write!(f, "container {}", short(id)),
+        }
+    }
 }
 
 /// What has happened, in the words of Docker's events.

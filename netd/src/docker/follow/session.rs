@@ -31,6 +31,7 @@ use crate::{
         settings::Settings,
         view::Network,
     },
+    errors::in_one_line,
 };
 
 /// How long an answer is waited for. A container that starts answers when it has started. Units: seconds.
@@ -168,7 +169,8 @@ impl<'a> Session<'a> {
                     }
                     Answer::Useless(object, error) => {
                         if self.mirror.failed(&object) {
-                            warn!(?object, %error, "what dockerd says of it is of no use; it stays as it was");
+                            let why = in_one_line(&error);
+                            warn!(%object, why, "what dockerd says of it is of no use; it stays as it was");
                         }
                     }
                 },
