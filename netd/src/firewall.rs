@@ -4,7 +4,7 @@
 //! Docker's own chains and the jumps to them are not somebody's rules: netd does their work. What users
 //! have put into `DOCKER-USER` is. So it is with firewalld ([`firewalld`]).
 
-mod firewalld;
+pub mod firewalld;
 
 /// A chain of rules, whichever tool has made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,8 @@ pub enum Target {
     /// To another chain of the table.
     Jump(String),
     Return,
-    /// Anything else: a verdict, or a change to the packet.
+    Accept,
+    /// Anything else: another verdict, or a change to the packet.
     Other,
 }
 
@@ -71,11 +72,6 @@ impl Forwarding {
             unreadable: None,
         }
     }
-
-    /// Whether firewalld stops every packet of a container's that it sees.
-    pub fn is_closed_by_firewalld(&self, chains: &[Chain]) -> bool {
-        self.stops.as_deref() == Some(firewalld::NAME) && !firewalld::accepts_some(chains)
-    }
 }
 
 /// The chains whose policies stop what no rule accepts.
@@ -100,7 +96,7 @@ fn with_rules<'a>(chain: &'a Chain, chains: &'a [Chain]) -> Option<&'a Chain> {
         }
         Target::Jump(to) if is_dockers_chain(to) => None,
         Target::Return if rule.is_bare => None,
-        Target::Jump(_) | Target::Return | Target::Other => Some(chain),
+        Target::Jump(_) | Target::Return | Target::Accept | Target::Other => Some(chain),
     })
 }
 

@@ -35,7 +35,7 @@ impl Paths {
 impl Controller {
     /// Reads the firewall again.
     pub(super) async fn read_firewall(&mut self) {
-        self.paths.firewall = Firewall::read().await;
+        self.paths.firewall.read().await;
     }
 
     /// Takes up what has changed without an announcement: in the firewall, in the ports that are reserved,

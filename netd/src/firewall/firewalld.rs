@@ -1,55 +1,63 @@
-//! firewalld's tables: what in them is the administrator's, and what is there as soon as firewalld runs. Pure.
+//! firewalld's table: what in it somebody has set up against forwarded packets, and what is there as soon as firewalld
+//! runs. Pure.
 //!
 //! It rejects every forwarded packet that no zone and no policy accepts, and knows nothing of containers' bridges. Docker's
-//! iptables put them into a zone that accepts everything; a packet past the stack asks nobody. What somebody has set up
-//! for forwarded packets is obeyed all the same.
+//! iptables put them into a zone that accepts everything; a packet past the stack asks nobody. A policy that keeps
+//! something off is obeyed all the same.
 //!
-//! Source: `nftables.py` and `policies.py` of firewalld 1 and 2; `libnetwork/iptables/firewalld.go` of moby 28.
+//! Source: `nftables.py` and `fw_policy.py` of firewalld 0.9 to 2.5; `libnetwork/iptables/firewalld.go` of moby 28.
 
-use super::Chain;
+use super::{Chain, Target};
 
 /// What messages call it.
 pub(super) const NAME: &str = "firewalld";
 
-/// Its tables since firewalld 1, and the one that closes the host while they are loaded anew.
-const TABLES: [&str; 2] = ["table inet firewalld", "table inet firewalld_policy_drop"];
+const TABLE: &str = "table inet firewalld";
 
-/// The chain of a zone's or a policy's rules for forwarded packets begins with it.
+/// The table that closes the host while the other one is loaded.
+const CLOSING_TABLE: &str = "table inet firewalld_policy_drop";
+
+/// The chains of zones and policies for forwarded packets begin with it.
 const FORWARDED: &str = "filter_FWD";
 
 const POLICY: &str = "filter_FWD_policy_";
 
-/// The end of the chains of what can keep a packet off. A zone's `_allow` has its own devices' names at most.
+/// The ends of the chains whose rules can keep a packet off.
 const KEEPS_OFF: [&str; 4] = ["_pre", "_log", "_deny", "_post"];
 
-/// Docker's own: everything to its zone is accepted.
-const DOCKERS: [&str; 2] = ["filter_FWD_docker", "filter_FWD_policy_docker-forwarding"];
-
-/// Zones that accept everything.
-const ACCEPTING: [&str; 2] = ["filter_FWD_docker", "filter_FWD_trusted"];
+/// There with `StrictForwardPorts=yes`: ports that others publish are to be closed.
+const STRICT: &str = "filter_FORWARD_dnat";
 
 pub(super) fn is_its(chain: &Chain) -> bool {
-    TABLES.contains(&chain.table.as_str())
+    chain.table == TABLE
 }
 
-/// A chain of what somebody has set up for forwarded packets.
+/// Whether firewalld is loading its rules.
+pub fn is_loading(chains: &[Chain]) -> bool {
+    chains.iter().any(|chain| chain.table == CLOSING_TABLE)
+}
+
+/// Whether firewalld stops every packet of a container's that it sees.
+pub fn is_closed(chains: &[Chain]) -> bool {
+    let mut its = chains.iter().filter(|chain| is_its(chain));
+    let accepts_all = |chain: &Chain| {
+        let mut rules = chain.rules.iter();
+        chain.name.starts_with(FORWARDED)
+            && rules.any(|rule| rule.is_bare && rule.target == Target::Accept)
+    };
+    let judges = its.clone().any(|chain| chain.forward.is_some());
+    judges && !its.any(accepts_all)
+}
+
+/// A chain of what somebody has set up against forwarded packets.
 pub(super) fn set_up(chains: &[Chain]) -> Option<&Chain> {
     chains.iter().filter(|chain| is_its(chain)).find(|chain| {
         let name = chain.name.as_str();
-        let is_rule =
-            name.starts_with(FORWARDED) && KEEPS_OFF.iter().any(|end| name.ends_with(end));
-        is_policy(name) || (is_rule && !chain.rules.is_empty())
+        let keeps_off = KEEPS_OFF.iter().any(|end| name.ends_with(end)) && !chain.rules.is_empty();
+        // A policy that accepts, or only adds to what zones accept, keeps nothing off.
+        let refuses = || chain.rules.iter().any(|rule| rule.target == Target::Other);
+        name == STRICT
+            || (name.starts_with(FORWARDED) && keeps_off)
+            || (name.starts_with(POLICY) && refuses())
     })
-}
-
-/// Whether there is anything that may accept a packet of a container's.
-pub(super) fn accepts_some(chains: &[Chain]) -> bool {
-    chains
-        .iter()
-        .filter(|chain| is_its(chain))
-        .any(|chain| ACCEPTING.contains(&chain.name.as_str()) || is_policy(&chain.name))
-}
-
-fn is_policy(name: &str) -> bool {
-    name.starts_with(POLICY) && !DOCKERS.iter().any(|dockers| name.starts_with(dockers))
 }

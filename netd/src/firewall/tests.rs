@@ -1,6 +1,6 @@
 //! Which rules are somebody's own.
 
-use super::{Chain, Forwarding, Policy, Rule, Target};
+use super::{Chain, Forwarding, Policy, Rule, Target, firewalld};
 
 const TABLE: &str = "table ip filter";
 
@@ -14,6 +14,7 @@ fn chain(name: &str, forward: Option<Policy>, rules: &[&str]) -> Chain {
         let target = match text.strip_prefix("jump ") {
             Some(to) => Target::Jump(to.to_owned()),
             None if text == "return" => Target::Return,
+            None if text == "accept" => Target::Accept,
             None => Target::Other,
         };
         Rule { target, is_bare }
@@ -70,48 +71,60 @@ fn firewallds(name: &str, forward: Option<Policy>, rules: &[&str]) -> Chain {
     Chain { table: "table inet firewalld".to_owned(), ..chain(name, forward, rules) }
 }
 
-/// What firewalld has with these chains besides, and whether it is somebody's own, whether all packets are stopped.
+/// What firewalld has with these chains besides: which is somebody's own, and whether all packets are stopped.
 #[track_caller]
 fn check_firewalld(more: &[Chain], own: Option<&str>, is_closed: bool) {
-    let jumps = ["if accept", "jump filter_FORWARD_dispatch", "reject"];
+    let jumps = ["if accept", "jump filter_FORWARD_dispatch", "if reject"];
     let mut chains = vec![
         firewallds("filter_FORWARD", FORWARD, &jumps),
         firewallds("filter_FWD_public", None, &["jump filter_FWD_public_deny"]),
         firewallds("filter_FWD_public_deny", None, &[]),
         // The zone's own devices.
         firewallds("filter_FWD_public_allow", None, &["if accept"]),
-        firewallds("filter_FWD_policy_docker-forwarding", None, &["accept"]),
+        firewallds("filter_FWD_public_to_public", None, &["jump filter_FWD_public", "if reject"]),
         firewallds("filter_IN_public_deny", None, &["if drop"]),
     ];
     chains.extend_from_slice(more);
     let forwarding = Forwarding::of(&chains);
     let own = own.map(|name| format!("chain {name} of table inet firewalld"));
-    assert_eq!(
-        (forwarding.rules.as_ref(), forwarding.stops.as_deref()),
-        (own.as_ref(), Some("firewalld"))
-    );
-    assert_eq!(forwarding.is_closed_by_firewalld(&chains), is_closed);
+    assert_eq!((forwarding.rules, forwarding.stops.as_deref()), (own, Some("firewalld")));
+    assert_eq!(firewalld::is_closed(&chains), is_closed);
 }
 
 #[test]
 fn what_firewalld_has_by_itself_is_nobodys() {
     check_firewalld(&[], None, true);
-    let mut closing = firewallds("filter_forward", Some(Policy::Drop), &["if accept"]);
-    closing.table = "table inet firewalld_policy_drop".to_owned();
-    check_firewalld(&[closing], None, true);
     check_firewalld(&[firewallds("filter_FWD_docker", None, &["accept"])], None, false);
+    // Docker's and libvirt's: they accept.
+    for name in ["filter_FWD_policy_docker-forwarding", "filter_FWD_policy_libvirt-routed-in"] {
+        let policy = firewallds(name, None, &[&format!("jump {name}_pre"), "accept"]);
+        check_firewalld(&[policy, firewallds(&format!("{name}_pre"), None, &[])], None, false);
+    }
+    // One that only adds to what zones accept.
+    check_firewalld(&[firewallds("filter_FWD_policy_mine", None, &["jump x"])], None, true);
 }
 
 #[test]
 fn what_somebody_has_set_up_in_firewalld_is_their_own() {
-    // As firewalld before 2 calls a zone's chain.
-    for name in ["filter_FWD_public_post", "filter_FWDI_public_deny", "filter_FWD_x_pre"] {
+    // The second as firewalld 0.9 calls a zone's chain.
+    for name in ["filter_FWD_policy_mine_post", "filter_FWDI_public_deny", "filter_FWD_x_pre"] {
         check_firewalld(&[firewallds(name, None, &["if drop"])], Some(name), true);
     }
-    let policy = "filter_FWD_policy_mine";
-    check_firewalld(
-        &[firewallds(policy, None, &["jump filter_FWD_policy_mine_pre"])],
-        Some(policy),
-        false,
-    );
+    for target in ["if reject", "drop"] {
+        let policy = "filter_FWD_policy_docker-forwarding";
+        check_firewalld(&[firewallds(policy, None, &["jump x", target])], Some(policy), true);
+    }
+    let strict = "filter_FORWARD_dnat";
+    check_firewalld(&[firewallds(strict, None, &["if accept"])], Some(strict), true);
+}
+
+#[test]
+fn a_firewalld_that_loads_its_rules_keeps_what_was() {
+    let chains = [Chain {
+        table: "table inet firewalld_policy_drop".to_owned(),
+        ..chain("filter_forward", Some(Policy::Drop), &["if accept"])
+    }];
+    assert!(firewalld::is_loading(&chains));
+    // To who knows of nothing before, they are somebody's.
+    assert!(Forwarding::of(&chains).rules.is_some());
 }

@@ -12,7 +12,7 @@ use std::io;
 use rtnetlink::sys::{AsyncSocket as _, TokioSocket, protocols::NETLINK_NETFILTER};
 
 use super::{NetlinkError, Request, raw::exchange};
-use crate::firewall::{Chain, Forwarding};
+use crate::firewall::{Chain, Forwarding, firewalld};
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer};
 use nix::errno::Errno;
 
@@ -21,14 +21,21 @@ pub(super) use nftables::{GROUP, SUBSYSTEM};
 /// What iptables-legacy and nftables say about forwarded packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Firewall {
-    nftables: Forwarding,
+    /// None before the first look.
+    nftables: Option<Forwarding>,
     legacy: Forwarding,
 }
 
 impl Firewall {
     /// Reads everything. What cannot be read is said in its place.
-    pub async fn read() -> Self {
-        Self { nftables: forwarding(nftables_chains().await), legacy: read_legacy() }
+    pub async fn read(&mut self) {
+        let chains = nftables_chains().await;
+        // What somebody has set up is not there yet, but meant all the same.
+        let is_loading = chains.as_ref().is_ok_and(|chains| firewalld::is_loading(chains));
+        if !is_loading || self.nftables.is_none() {
+            self.nftables = Some(forwarding(chains));
+        }
+        self.legacy = read_legacy();
     }
 
     /// Reads what changes without an announcement; whether it has.
@@ -39,7 +46,7 @@ impl Firewall {
 
     /// Both as one.
     pub fn forwarding(&self) -> Forwarding {
-        let (nftables, legacy) = (self.nftables.clone(), self.legacy.clone());
+        let (nftables, legacy) = (self.nftables.clone().unwrap_or_default(), self.legacy.clone());
         Forwarding {
             rules: nftables.rules.or(legacy.rules),
             stops: nftables.stops.or(legacy.stops),

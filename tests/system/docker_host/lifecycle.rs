@@ -266,7 +266,7 @@ fn a_bridge_that_somebody_deletes_is_missed_until_docker_has_made_it_anew() {
     assert!(!status(&host).contains("front0"));
     host.world.host.ip(&["link del front0"]);
     eventually("netd says so", || {
-        status(&host).contains("network front: its bridge front0 is gone; Docker makes it anew")
+        status(&host).contains("network front: its bridge front0 is gone")
     });
     host.stop_docker();
     host.start_docker(FOR_NETD);

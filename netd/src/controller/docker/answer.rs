@@ -45,9 +45,10 @@ impl Controller {
     /// What is wrong with a network of Docker's whose bridge somebody has deleted.
     fn without_bridge(&self, network: &Network) -> Option<String> {
         let Network { name, bridge, .. } = network;
-        let is_there = self.host.ifindex(bridge).is_some();
-        (!is_there).then(|| {
-            format!("network {name}: its bridge {bridge} is gone; Docker makes it anew when it is restarted")
+        let is_followed = matches!(self.docker.seen.state, State::Followed { .. });
+        let is_gone = is_followed && self.host.ifindex(bridge).is_none();
+        is_gone.then(|| {
+            format!("network {name}: its bridge {bridge} is gone; Docker makes its own ones anew when it is restarted")
         })
     }
 

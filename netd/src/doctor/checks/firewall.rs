@@ -6,7 +6,7 @@ use super::{Verdict, Verdicts, or_ok};
 use crate::{
     data_path::{Asked, Choice, Path, choose},
     doctor::facts::{Facts, Host},
-    firewall::{Chain, Forwarding, dropping},
+    firewall::{Chain, Forwarding, dropping, firewalld},
 };
 
 /// Who leaves rules behind: what their chains begin with, or the tables that are theirs.
@@ -147,15 +147,14 @@ pub(super) fn forward_policy(facts: &Facts) -> Verdicts<'_> {
         Verdict::finding(message, accept(chain))
     });
     let takes_stack = choice(facts, host, chains).path == Path::Stack;
-    let is_closed = takes_stack && Forwarding::of(chains).is_closed_by_firewalld(chains);
-    let firewalld = is_closed.then(|| {
+    let firewalld = (takes_stack && firewalld::is_closed(chains)).then(|| {
         Verdict::finding(
             "firewalld stops packets that take the stack's way: no zone and no policy accepts any",
             ACCEPT_IN_FIREWALLD,
         )
     });
     let found = drops.chain(firewalld).collect();
-    Ok(or_ok(found, "forwarded packets are not dropped by a policy"))
+    Ok(or_ok(found, "no chain's policy drops forwarded packets"))
 }
 
 /// As `iptables -P FORWARD ACCEPT`.
@@ -163,6 +162,7 @@ pub(super) const ACCEPT_IN_FIREWALLD: &str = "firewall-cmd --permanent --new-pol
     firewall-cmd --permanent --policy netd-forward --add-ingress-zone ANY && \
     firewall-cmd --permanent --policy netd-forward --add-egress-zone ANY && \
     firewall-cmd --permanent --policy netd-forward --set-target ACCEPT && \
+    firewall-cmd --permanent --policy netd-forward --set-priority 32767 && \
     firewall-cmd --reload   # or, unless the data path was asked for: netd run --datapath auto";
 
 fn accept(chain: &Chain) -> String {

@@ -157,6 +157,7 @@ enum EntryTarget {
 
 /// Verdicts as the table has them, one less than the negated number. Source: linux/netfilter/x_tables.h.
 const DROP: i32 = -1;
+const ACCEPT: i32 = -2;
 const RETURN: i32 = -5;
 
 fn parse(kind: &Kind, table: &str, info: &Info, bytes: &[u8]) -> Option<Vec<Chain>> {
@@ -193,6 +194,7 @@ fn parse(kind: &Kind, table: &str, info: &Info, bytes: &[u8]) -> Option<Vec<Chai
 fn target(entry: &Entry, names: &BTreeMap<usize, String>) -> Target {
     match entry.target {
         EntryTarget::Standard(RETURN) => Target::Return,
+        EntryTarget::Standard(ACCEPT) => Target::Accept,
         EntryTarget::Standard(offset) => {
             let chain = usize::try_from(offset).ok().and_then(|offset| names.get(&offset));
             chain.map_or(Target::Other, |name| Target::Jump(name.clone()))

@@ -39,7 +39,8 @@ const DATA_VERDICT: u16 = 2;
 const VERDICT_CODE: u16 = 1;
 const VERDICT_CHAIN: u16 = 2;
 
-/// Verdicts of linux/netfilter/nf_tables.h, as they are sent.
+/// Verdicts of linux/netfilter.h and linux/netfilter/nf_tables.h, as they are sent.
+const ACCEPT: u32 = 1;
 const JUMP: u32 = -3_i32 as u32;
 const GOTO: u32 = -4_i32 as u32;
 const RETURN: u32 = -5_i32 as u32;
@@ -125,6 +126,7 @@ fn verdict(immediate: &[u8]) -> Option<Target> {
     match number(verdict, VERDICT_CODE)? {
         JUMP | GOTO => Some(Target::Jump(text(verdict, VERDICT_CHAIN)?)),
         RETURN => Some(Target::Return),
+        ACCEPT => Some(Target::Accept),
         _ => Some(Target::Other),
     }
 }
@@ -177,6 +179,7 @@ mod tests {
         let show = |target: &Target| match target {
             Target::Jump(to) => to.clone(),
             Target::Return => "return".to_owned(),
+            Target::Accept => "accept".to_owned(),
             Target::Other => "other".to_owned(),
         };
         let lines: Vec<String> = chains

@@ -69,10 +69,15 @@ fn firewalld_alone_is_passed_by_and_a_policy_of_somebodys_is_obeyed() {
     }
     host.run_line(&all_but_http()).ok();
     eventually_takes(&host, "stack", "filter_FWD_policy_mine");
+    let changes = |host: &DockerHost| host.world.daemon.log().matches("data path network=").count();
+    let before = changes(&host);
+    // While it is loaded again, the policy is not there, but meant.
+    host.firewall_cmd("--reload");
     for family in Family::BOTH {
         closed(&host.world.client, at(family.host(), 8000));
         reached(&web.namespace, at(family.remote(), 80));
     }
+    assert_eq!(changes(&host), before, "{}", host.world.daemon.log());
     host.run_line("firewall-cmd --permanent --delete-policy mine && firewall-cmd --reload").ok();
     eventually_takes(&host, "fast", "firewalld would have stopped packets");
     for family in Family::BOTH {
