@@ -26,8 +26,12 @@ use crate::{
 use server::Server;
 use session::Session;
 
-/// How soon a dockerd is looked for again.
+/// How soon a dockerd is looked for again, which is a look at every process.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// The same where there is no socket, which is a look at one file. Until one that starts is followed, what is sent to
+/// the ports of new containers goes to its own listeners, and nobody answers.
+const LOOK_FOR_SOCKET_AFTER: Duration = Duration::from_millis(100);
 
 /// How soon one that was left alone is asked again; somebody has to restart it first.
 const DECIDED_AFTER: Duration = Duration::from_secs(2);
@@ -157,7 +161,12 @@ async fn follow(config: DockerConfig, publisher: Publisher) {
             }
         }
         let is_left = matches!(publisher.0.borrow().state, State::LeftAlone { .. });
-        sleep(if is_left { DECIDED_AFTER } else { LOOK_AGAIN_AFTER }).await;
+        let pause = match config.host.exists() {
+            _ if is_left => DECIDED_AFTER,
+            true => LOOK_AGAIN_AFTER,
+            false => LOOK_FOR_SOCKET_AFTER,
+        };
+        sleep(pause).await;
     }
 }
 
