@@ -209,19 +209,14 @@ impl DockerHost {
     /// Where it cannot be started.
     #[track_caller]
     pub fn docker(&self, line: &str) -> Outcome {
-        self.docker_with(line, "")
+        let host = format!("unix://{}", self.socket());
+        let args = ["docker", "--host", &host].into_iter().chain(line.split_whitespace());
+        self.system.run(&args.collect::<Vec<_>>(), "")
     }
 
     /// `docker LINE` as a shell has it, for who runs many at once.
     pub fn docker_line(&self, line: &str) -> String {
         self.system.shell_line(&format!("docker --host unix://{} {line}", self.socket()))
-    }
-
-    #[track_caller]
-    fn docker_with(&self, line: &str, stdin: &str) -> Outcome {
-        let host = format!("unix://{}", self.socket());
-        let args = ["docker", "--host", &host].into_iter().chain(line.split_whitespace());
-        self.system.run(&args.collect::<Vec<_>>(), stdin)
     }
 
     /// An image of nothing but busybox: what answers in a container is a program of this machine's.

@@ -59,6 +59,15 @@ impl DockerHost {
         self.system.write(path, text);
     }
 
+    /// Runs a line of a shell's where dockerd lives.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    #[track_caller]
+    pub fn run_line(&self, line: &str) -> Outcome {
+        self.system.run(&["sh", "-c", line], "")
+    }
+
     /// Where dockerd keeps what it knows of a container.
     ///
     /// # Panics

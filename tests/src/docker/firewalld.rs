@@ -1,10 +1,7 @@
 //! firewalld on a Docker host, with the bus that it is asked by.
 
 use super::DockerHost;
-use crate::{
-    condition::eventually,
-    process::{Outcome, Running},
-};
+use crate::{condition::eventually, process::Running};
 
 /// Runs until it is dropped.
 #[derive(Debug)]
@@ -43,14 +40,5 @@ impl DockerHost {
     pub fn firewall_cmd(&self, line: &str) -> String {
         let line: Vec<&str> = ["firewall-cmd"].into_iter().chain(line.split_whitespace()).collect();
         self.system.run(&line, "").ok()
-    }
-
-    /// Runs a line of a shell's on the host.
-    ///
-    /// # Panics
-    /// Where it cannot be started.
-    #[track_caller]
-    pub fn run_line(&self, line: &str) -> Outcome {
-        self.system.run(&["sh", "-c", line], "")
     }
 }

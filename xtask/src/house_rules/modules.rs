@@ -33,6 +33,7 @@ const PURE: &[&str] = &[
     "firewall",
     "data_path",
     "backup",
+    "errors",
 ];
 
 /// What pure modules may not name. `Duration` is a value; asking for the time is not.
@@ -42,6 +43,7 @@ const IMPURE: &[&str] =
 /// Modules and the modules of the daemon that each may name. A module without a row may name all.
 const EDGES: &[(&str, &[&str])] = &[
     ("model", &[]),
+    ("errors", &[]),
     ("firewall", &[]),
     ("data_path", &["firewall", "model"]),
     ("port_spec", &["model"]),

@@ -163,7 +163,7 @@ pub(super) const ACCEPT_IN_FIREWALLD: &str = "firewall-cmd --permanent --new-pol
     firewall-cmd --permanent --policy netd-forward --add-egress-zone ANY && \
     firewall-cmd --permanent --policy netd-forward --set-target ACCEPT && \
     firewall-cmd --permanent --policy netd-forward --set-priority 32767 && \
-    firewall-cmd --reload   # or, unless the data path was asked for: netd run --datapath auto";
+    firewall-cmd --reload   # or, where the stack's way was asked for: netd run --datapath auto";
 
 fn accept(chain: &Chain) -> String {
     let name = &chain.name;

@@ -34,7 +34,9 @@ fn open(host: &DockerHost) {
         DataPath::Fast => assert_eq!(fix, "", "{message}"),
         DataPath::Stack => {
             assert!(message.starts_with("firewalld stops packets"), "{message}");
-            closed(&host.world.client, at(Family::V4.host(), 8000));
+            for family in Family::BOTH {
+                closed(&host.world.client, at(family.host(), 8000));
+            }
             host.run_line(&fix).ok();
             assert_eq!(doctor(host, "forward_policy").1, "");
         }
